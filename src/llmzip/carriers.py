@@ -1,0 +1,175 @@
+"""Carriers: the ways to compute an exact integer matrix product.
+
+``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every carrier, so the fastest
+one on a machine may be taken:
+
+- ``int16``: a numba kernel on pairs of int16 (x86 ``vpmaddwd``), fastest where the CPU has no VNNI;
+- ``int8``: ``torch._int_mm``, fastest with VNNI; weights of 7 bits keep oneDNN's int16 pair sums from saturating without;
+- ``float32``: a float matrix product carrying integers, exact in any order while K * 127 * 63 < 2^24, so K is cut into
+  blocks of 2048. The only one that also runs on CUDA (:mod:`llmzip.exact_torch`).
+
+A carrier is used only after it has multiplied worst-case operands correctly on this machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import numba
+import numpy as np
+
+from llmzip.errors import HardwareError
+from llmzip.jit import jit
+from llmzip.micro_kernel import COLUMNS, int16_product
+
+K_BLOCK = 2048
+Product = Callable[[np.ndarray, np.ndarray], None]  # (q int16 [M, K], acc int32 [M, N]) -> acc is written
+
+
+def bind_int16(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to the numba kernel: weights lie as ``[N / 16, K / 2, 16, 2]``, zero-padded."""
+    n, k = weight.shape
+    padded = np.zeros((-(-n // COLUMNS) * COLUMNS, -(-k // 2) * 2), np.int8)
+    padded[:n, :k] = weight
+    blocks = padded.reshape(-1, COLUMNS, padded.shape[1] // 2, 2)
+    packed = np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
+    if padded.shape == weight.shape:
+        return lambda q, acc: int16_product(q, packed, acc)
+
+    def product(q: np.ndarray, acc: np.ndarray) -> None:
+        wide_q = np.zeros((len(q), padded.shape[1]), np.int16)
+        wide_q[:, :k] = q
+        wide = np.empty((len(q), len(padded)), np.int32)
+        int16_product(wide_q, packed, wide)
+        acc[:] = wide[:, :n]
+
+    return product
+
+
+def bind_int8(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to ``torch._int_mm``."""
+    import torch
+
+    transposed = torch.from_numpy(np.ascontiguousarray(weight)).t()
+
+    def product(q: np.ndarray, acc: np.ndarray) -> None:
+        torch._int_mm(torch.from_numpy(q.astype(np.int8)), transposed, out=torch.from_numpy(acc))
+
+    return product
+
+
+def bind_float32(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to float32 products over blocks of K, summed in int32."""
+    import torch
+
+    k = weight.shape[1]
+    blocks = [
+        (slice(a, a + K_BLOCK), torch.from_numpy(weight[:, a : a + K_BLOCK].T.astype(np.float32)))
+        for a in range(0, k, K_BLOCK)
+    ]
+
+    def product(q: np.ndarray, acc: np.ndarray) -> None:
+        rows = torch.from_numpy(q.astype(np.float32))
+        total = torch.from_numpy(acc)
+        for i, (part, block) in enumerate(blocks):
+            exact = torch.mm(rows[:, part], block)
+            total.copy_(exact) if i == 0 else total.add_(exact.to(torch.int32))
+
+    return product
+
+
+BINDERS: dict[str, Callable[[np.ndarray], Product]] = {
+    "int16": bind_int16,
+    "int8": bind_int8,
+    "float32": bind_float32,
+}
+
+
+def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> bool:
+    """Multiply worst-case operands of `shape` (N, K) and tell whether every sum is right.
+
+    Random operands do not saturate: all entries are at +-127 and +-63, in rows of equal and of alternating sign.
+    """
+    n, k = shape
+    sign = np.where(np.arange(k) % 3 == 0, -1, 1)
+    weight = np.full((n, k), 63, np.int8)
+    weight[1::3] = -63
+    weight[2::3] = 63 * sign
+    q = np.full((rows, k), 127, np.int16)
+    q[1::3] = 127 * sign
+    q[2::3] = -127
+    acc = np.empty((rows, n), np.int32)
+    bind(weight)(q, acc)
+    return bool(np.array_equal(acc, q.astype(np.float64) @ weight.astype(np.float64).T))
+
+
+def _seconds(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> float:
+    n, k = shape
+    product, q, acc = bind(np.ones(shape, np.int8)), np.ones((rows, k), np.int16), np.empty((rows, n), np.int32)
+    product(q, acc)
+    start = time.perf_counter()
+    for _ in range(3):
+        product(q, acc)
+    return time.perf_counter() - start
+
+
+def candidates() -> list[str]:
+    """Return the carriers worth trying here, the likely best first.
+
+    Importing torch takes seconds, so it is considered only if it is loaded anyway or the CPU has VNNI.
+    """
+    if numba.config.DISABLE_JIT:
+        return ["float32"]
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    vnni = any(features.get(name) for name in ("avx512vnni", "avxvnni", "amx-int8"))
+    return ["int16", "int8", "float32"] if vnni or "torch" in sys.modules else ["int16"]
+
+
+def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
+    """Return the fastest carrier that is exact for every (N, K) of `shapes` at one row and at `rows` rows.
+
+    Raises HardwareError if none is.
+    """
+    distinct = sorted(set(shapes))
+    likely = candidates()
+    reserve = [] if numba.config.DISABLE_JIT else [name for name in BINDERS if name not in likely]
+    for names in (likely, reserve):
+        exact = [n for n in names if all(self_test(BINDERS[n], s, r) for s in distinct for r in {1, rows})]
+        if len(exact) == 1:
+            return exact[0]
+        if exact:
+            return min(exact, key=lambda name: sum(_seconds(BINDERS[name], s, rows) for s in distinct))
+    raise HardwareError("this machine multiplies integers wrongly in every way known to llmzip")
+
+
+@jit
+def _row_differs(q, weight, acc):
+    """Tell whether `acc` ``[N]`` is not the product of `q` ``[K]`` and `weight` ``[N, K]``, by plain sums."""
+    for n in range(weight.shape[0]):
+        total = np.int32(0)
+        for k in range(weight.shape[1]):
+            total += np.int32(q[k]) * np.int32(weight[n, k])
+        if total != acc[n]:
+            return True
+    return False
+
+
+def rechecked(product: Product, weight: np.ndarray) -> Product:
+    """Recompute about 1 % of the rows of `product` another way: bad hardware must not cost anybody a file."""
+    turn = 0
+
+    def checked(q: np.ndarray, acc: np.ndarray) -> None:
+        nonlocal turn
+        product(q, acc)
+        turn += len(q)
+        while turn >= 128:
+            turn -= 128
+            row = turn % len(q)
+            if _row_differs(q[row], weight, acc[row]):
+                raise HardwareError("this machine computed two different matrix products (test its memory)")
+
+    return checked

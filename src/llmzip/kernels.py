@@ -1,0 +1,184 @@
+"""The network's element-wise work on the CPU, fused into few passes.
+
+Each kernel is one stage between two matrix products of the pseudo-code in ``docs/FORMAT.md``; a comment names its
+lines. Every float32 operation is rounded once: literals and intermediates are wrapped in ``np.float32``, because numba
+would compute in float64, and nothing may be fused, reordered or replaced. Rows never look at other rows of a batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmzip.jit import jit
+
+SMALLEST = np.float32(2.0**-40)  # a row's absmax is at least this, so an all-zero row needs no special case
+NORM_PEAK = np.float32(1023.0)  # the norm is taken from rows of 10 bits and a sign: 2048 squares fit in int32
+PEAK = np.float32(127.0)
+PEAK_INVERSE = np.float32(1.0 / 127.0)
+LINEAR_BOUND = np.float32(1024.0)
+RESIDUAL_BOUND = np.float32(65536.0)
+# Adding and subtracting 1.5 * 2^23 rounds |v| <= 2^22 half to even, and vectorises where a call of rint does not.
+ROUNDER = np.float32(12582912.0)
+ONE = np.float32(1.0)
+HALF = np.float32(0.5)
+ZERO = np.float32(0.0)
+
+
+@jit
+def absmax(row):
+    """Return max |row|: on the bit patterns, where the maximum is an integer one and vectorises."""
+    bits = row.view(np.int32)
+    top = np.int32(0)
+    for i in range(bits.shape[0]):
+        magnitude = bits[i] & np.int32(0x7FFFFFFF)
+        top = magnitude if magnitude > top else top
+    # np.float32 of a reinterpreted integer: numba has no scalar view, an array of one has
+    one = np.empty(1, np.int32)
+    one[0] = top
+    return one.view(np.float32)[0]
+
+
+@jit
+def quantise_row(u, q):
+    """Write int16 `q` in [-127, 127] for the float32 row `u` and return its scale (Quantise 1-6)."""
+    m = absmax(u)
+    if m < SMALLEST:
+        m = SMALLEST
+    r = np.float32(PEAK / m)
+    for i in range(u.shape[0]):
+        v = np.float32(u[i] * r)
+        v = np.float32(v + ROUNDER)
+        q[i] = np.int16(np.int32(np.float32(v - ROUNDER)))
+    return np.float32(m * PEAK_INVERSE)
+
+
+@jit
+def normalise_row(x, inverse_width, n):
+    """Write `n` = `x` divided by its root mean square (Normalise 1-10)."""
+    m = absmax(x)
+    if m < SMALLEST:
+        m = SMALLEST
+    r = np.float32(NORM_PEAK / m)
+    total = np.int32(0)
+    for i in range(x.shape[0]):
+        v = np.float32(x[i] * r)
+        v = np.float32(v + ROUNDER)
+        k = np.int32(np.float32(v - ROUNDER))
+        total += np.int32(k * k)
+    if total < 1:
+        total = np.int32(1)
+    a = np.float32(np.float32(total) * inverse_width)
+    a = np.float32(np.sqrt(a))
+    c = np.float32(r / a)
+    for i in range(x.shape[0]):
+        n[i] = np.float32(x[i] * c)
+
+
+@jit
+def shift_row(n, shift, last, u):
+    """Write `u` = `n` + `shift` * `last` and let `n` be the next `last` (Shift 1-3)."""
+    for i in range(n.shape[0]):
+        t = np.float32(shift[i] * last[i])
+        u[i] = np.float32(n[i] + t)
+        last[i] = n[i]
+
+
+@jit
+def embed(ids, table, scales, x):
+    """Write `x` ``[R, d]``: the embedding rows of `ids` ``[R]`` (Embed 1)."""
+    for row in range(ids.shape[0]):
+        token = ids[row]
+        scale = scales[token]
+        for i in range(x.shape[1]):
+            x[row, i] = np.float32(np.float32(table[token, i]) * scale)
+
+
+@jit
+def add_residual(x, acc, s, scales):
+    """Add a linear layer's output to the residual rows `x` (Linear 1-3, Residual 1-2)."""
+    d = x.shape[1]
+    for row in range(x.shape[0]):
+        for i in range(d):
+            y = np.float32(np.float32(acc[row, i]) * s[row])
+            y = np.float32(y * scales[i])
+            v = np.float32(x[row, i] + y)
+            v = RESIDUAL_BOUND if v > RESIDUAL_BOUND else v
+            v = -RESIDUAL_BOUND if v < -RESIDUAL_BOUND else v
+            x[row, i] = v
+
+
+@jit
+def shifted_input(x, inverse_width, shift, last, q, s, scratch):
+    """Normalise, shift and quantise the rows of `x`, ``[T * B, d]`` in time order, for a mixer's first product.
+
+    `last` ``[B, d]`` is each lane's previous normalised row, updated; `scratch` float32 ``[2, d]``.
+    """
+    lanes = last.shape[0]
+    n, u = scratch[0], scratch[1]
+    for row in range(x.shape[0]):
+        normalise_row(x[row], inverse_width, n)
+        shift_row(n, shift, last[row % lanes], u)
+        s[row] = quantise_row(u, q[row])
+
+
+@jit
+def final_rows(x, inverse_width, q, s, scratch):
+    """Normalise and quantise the rows of `x` for the head."""
+    for row in range(x.shape[0]):
+        normalise_row(x[row], inverse_width, scratch[0])
+        s[row] = quantise_row(scratch[0], q[row])
+
+
+@jit
+def linear(acc, s, scale):
+    """Return a product's output in float32, clamped (Linear 1-4)."""
+    y = np.float32(np.float32(acc) * s)
+    y = np.float32(y * scale)
+    y = LINEAR_BOUND if y > LINEAR_BOUND else y
+    return -LINEAR_BOUND if y < -LINEAR_BOUND else y
+
+
+@jit
+def recur(acc, s, scales, forget_bias, h, q, s_out, scratch):
+    """Run the gated recurrence over `acc` int32 ``[T * B, 3d]`` and quantise its gated output (Recur 1-17).
+
+    `h` float32 ``[B, d]`` is the state, updated; rows are in time order; `scratch` float32 ``[2, d]``.
+    """
+    lanes, d = h.shape
+    out = scratch[0]
+    for row in range(q.shape[0]):
+        state = h[row % lanes]
+        scale = s[row]
+        for i in range(d):
+            z = linear(acc[row, i], scale, scales[i])
+            f = linear(acc[row, d + i], scale, scales[d + i])
+            g = linear(acc[row, 2 * d + i], scale, scales[2 * d + i])
+            f = np.float32(f + forget_bias[i])
+            b = np.float32(np.abs(f) + ONE)
+            c = np.float32(f / b)
+            c = np.float32(HALF * c)
+            w = np.float32(HALF - c)
+            leak = np.float32(w * w)
+            k = np.float32(ONE - leak)
+            kept = np.float32(k * state[i])
+            new = np.float32(leak * z)
+            v = np.float32(kept + new)
+            state[i] = v
+            b = np.float32(np.abs(g) + ONE)
+            c = np.float32(g / b)
+            c = np.float32(HALF * c)
+            c = np.float32(HALF + c)
+            c = np.float32(g * c)
+            out[i] = np.float32(v * c)
+        s_out[row] = quantise_row(out, q[row])
+
+
+@jit
+def square(acc, s, scales, q, s_out, scratch):
+    """Quantise the squared positive part of a product's output (Square 1-2); `scratch` float32 ``[hidden]``."""
+    for row in range(q.shape[0]):
+        for i in range(q.shape[1]):
+            y = linear(acc[row, i], s[row], scales[i])
+            y = ZERO if y < ZERO else y
+            scratch[i] = np.float32(y * y)
+        s_out[row] = quantise_row(scratch, q[row])

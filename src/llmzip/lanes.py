@@ -1,0 +1,44 @@
+"""Lanes: a frame's tokens cut into stretches that advance together, one token each per step.
+
+The network then works on as many rows at once as there are lanes. Lanes differ by at most one token, so that all end
+within one step; earlier lanes are the longer ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Lanes for a frame of at least so many tokens. More lanes make both directions faster and cost about 30 bytes each,
+# because each starts cold (measured in docs/lanes.md).
+LANES_FROM_TOKENS = ((1 << 17, 32), (1 << 15, 16), (1 << 14, 8), (1 << 13, 4), (1 << 12, 2), (0, 1))
+MAX_LANES = 64
+
+
+def lanes_for(tokens: int) -> int:
+    """Return how many lanes the encoder gives a frame of `tokens` tokens: a power of two."""
+    return next(lanes for least, lanes in LANES_FROM_TOKENS if tokens >= least)
+
+
+def cut(tokens: np.ndarray, lanes: int) -> np.ndarray:
+    """Cut int32 tokens ``[n]`` into the grid ``[T, lanes]``; -1 fills the last step of the shorter lanes."""
+    steps, longer = -(-len(tokens) // lanes), len(tokens) % lanes or lanes
+    grid = np.full((lanes, steps), -1, np.int32)
+    split = longer * steps
+    grid[:longer] = tokens[:split].reshape(longer, steps)
+    if longer < lanes:
+        grid[longer:, : steps - 1] = tokens[split:].reshape(lanes - longer, steps - 1)
+    return np.ascontiguousarray(grid.T)
+
+
+def inputs_of(grid: np.ndarray, begin: int) -> np.ndarray:
+    """Return what the network reads when it predicts `grid`: BEGIN, then the tokens one step later."""
+    inputs = np.empty_like(grid)
+    inputs[0] = begin
+    np.maximum(grid[:-1], 0, out=inputs[1:])
+    return inputs
+
+
+def groups_of(lanes: int, workers: int) -> list[slice]:
+    """Split the lanes evenly among at most `workers` threads, in order; no group is empty."""
+    bounds = np.linspace(0, lanes, min(lanes, workers) + 1).astype(int).tolist()
+    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]

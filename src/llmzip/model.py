@@ -1,0 +1,158 @@
+"""The language model in plain PyTorch, for training.
+
+Tensors are time-major: ``[T, B, d]``, T steps of B independent lanes. The network is a gated linear recurrence
+(Hierarchically Gated Recurrent Network, Qin et al. 2023, with an algebraic gate), a squared-ReLU MLP (Primer, So et al.
+2021), pre-normalisation without gain, token shift (RWKV, Peng et al. 2023) and a two-level softmax whose classes are
+subtrees of the vocabulary's decision tree (Goodman 2001).
+
+Every nonlinearity is algebraic, because the archive is coded by :mod:`llmzip.exact`, which runs the same weights in
+integers and correctly rounded operations: nothing here may need an approximation there. Change both together, with
+the pseudo-code in ``docs/FORMAT.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Describe the shape of a network; everything else is in its weights."""
+
+    vocab: int  # tokens; id `vocab` is BEGIN, the input before the first token of a lane
+    width: int = 256  # channels of the residual stream and of the recurrence
+    layers: int = 6
+    hidden: int = 1024  # channels inside the MLP
+    clusters: int = 256  # classes of the first softmax; 1 = flat head
+    longest_memory: int = 600  # tokens; initial time constants are spread from 2 to this
+
+    @property
+    def body_multiply_adds(self) -> int:
+        """Return the multiply-adds per token outside the head."""
+        return self.layers * (4 * self.width**2 + 2 * self.width * self.hidden)
+
+
+class Recurrence(torch.autograd.Function):
+    """Compute ``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass (a plain loop over time)."""
+
+    @staticmethod
+    def forward(ctx, f: Tensor, u: Tensor, h0: Tensor) -> Tensor:
+        h = torch.empty_like(u)
+        previous = h0
+        for t in range(f.shape[0]):
+            torch.addcmul(u[t], f[t], previous, out=h[t])
+            previous = h[t]
+        ctx.save_for_backward(f, h, h0)
+        return h
+
+    @staticmethod
+    def backward(ctx, grad_h: Tensor):
+        f, h, h0 = ctx.saved_tensors
+        grad_u = grad_h.clone()
+        for t in range(f.shape[0] - 2, -1, -1):
+            grad_u[t].addcmul_(f[t + 1], grad_u[t + 1])
+        grad_f = grad_u * torch.cat([h0[None], h[:-1]])
+        return grad_f, grad_u, None
+
+
+def algebraic_sigmoid(x: Tensor) -> Tensor:
+    """Return ``0.5 + 0.5 * x / (1 + |x|)``."""
+    return 0.5 + 0.5 * x / (1 + x.abs())
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Divide each row by its root mean square."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-8)
+
+
+def shifted(n: Tensor, last: Tensor, keep: Tensor) -> Tensor:
+    """Return the previous step's rows; zero where `keep` is zero (the step starts a text)."""
+    return torch.cat([last[None], n[:-1]]) * keep
+
+
+class TokenMixer(nn.Module):
+    """Carry information along the text: ``[T, B, d] -> [T, B, d]``, state `(h, last n)`, each ``[B, d]``."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        d = config.width
+        self.w_in = nn.Linear(d, 3 * d, bias=False)  # candidate z, forget gate f, output gate g
+        self.w_out = nn.Linear(d, d, bias=False)
+        self.shift = nn.Parameter(torch.full((d,), 0.3))
+        # 1 - f = (1 - asig(b))^2 = 1 / tau  at  b = sqrt(tau) / 2 - 1
+        tau = torch.logspace(math.log10(2), math.log10(config.longest_memory), d)
+        self.forget_bias = nn.Parameter(tau.sqrt() / 2 - 1)
+        nn.init.normal_(self.w_in.weight, std=0.7 / math.sqrt(d))
+        nn.init.zeros_(self.w_out.weight)
+
+    def forward(self, n: Tensor, state: tuple[Tensor, Tensor], keep: Tensor):
+        h0, last = state
+        z, f, g = self.w_in(n + self.shift * shifted(n, last, keep)).float().chunk(3, -1)
+        leak = (1 - algebraic_sigmoid(f + self.forget_bias)).square()
+        h = Recurrence.apply((1 - leak) * keep, leak * z, h0)
+        y = self.w_out(h * (g * algebraic_sigmoid(g)))
+        return y.float(), (h[-1].detach(), n[-1].detach())
+
+
+class ChannelMixer(nn.Module):
+    """Compute on each position: ``[T, B, d] -> [T, B, d]``, state = last n ``[B, d]``."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        d = config.width
+        self.w_up = nn.Linear(d, config.hidden, bias=False)
+        self.w_down = nn.Linear(config.hidden, d, bias=False)
+        self.shift = nn.Parameter(torch.full((d,), 0.3))
+        nn.init.normal_(self.w_up.weight, std=0.7 / math.sqrt(d))
+        nn.init.zeros_(self.w_down.weight)
+
+    def forward(self, n: Tensor, last: Tensor, keep: Tensor):
+        a = torch.relu(self.w_up(n + self.shift * shifted(n, last, keep)))
+        return self.w_down(a.square()).float(), n[-1].detach()
+
+
+class LanguageModel(nn.Module):
+    """Map token ids to the hidden rows from which the two-level head predicts the next token.
+
+    `cluster_starts` (int, ``[clusters]``, rising from 0) cuts the sorted vocabulary into the classes of the head.
+    """
+
+    def __init__(self, config: ModelConfig, cluster_starts: Tensor):
+        super().__init__()
+        d = config.width
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab + 1, d)
+        self.token_mixers = nn.ModuleList(TokenMixer(config) for _ in range(config.layers))
+        self.channel_mixers = nn.ModuleList(ChannelMixer(config) for _ in range(config.layers))
+        self.head_cluster = nn.Parameter(torch.randn(config.clusters, d) * 0.02)
+        self.head_token = nn.Parameter(torch.randn(config.vocab, d) * 0.02)
+        self.register_buffer("cluster_starts", torch.as_tensor(cluster_starts, dtype=torch.int64))
+        nn.init.normal_(self.embedding.weight, std=1.0)
+
+    @property
+    def begin(self) -> int:
+        """Return the id that starts a text."""
+        return self.config.vocab
+
+    def initial_state(self, lanes: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return the state before a text: zeros; what the text starts from is BEGIN's embedding."""
+        zero = self.embedding.weight.new_zeros(lanes, self.config.width)
+        return [(zero, zero, zero) for _ in range(self.config.layers)]
+
+    def forward(self, ids: Tensor, state: list[tuple[Tensor, Tensor, Tensor]]):
+        """Return hidden rows float32 ``[T, B, d]`` and the state after them; BEGIN in `ids` resets its lane."""
+        keep = (ids != self.begin).to(torch.float32)[..., None]
+        x = self.embedding(ids)
+        after = []
+        layers = zip(self.token_mixers, self.channel_mixers, state, strict=True)
+        for token_mixer, channel_mixer, (h, last_a, last_b) in layers:
+            y, (h, last_a) = token_mixer(normalise(x), (h, last_a), keep)
+            x = x + y
+            y, last_b = channel_mixer(normalise(x), last_b, keep)
+            x = x + y
+            after.append((h, last_a, last_b))
+        return normalise(x), after

@@ -1,0 +1,159 @@
+"""Model files: one ``.safetensors`` with weights, vocabulary and a JSON description.
+
+Matrices of 7-bit weights are packed, eight values in seven bytes. All metadata sits in one JSON string under the key
+``llmzip``: safetensors writes several keys in random order, and a model is named by the SHA-256 of its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from llmzip.errors import ModelError
+from llmzip.tokenizer import Tokenizer
+from llmzip.weights import LayerWeights, Matrix, Weights
+
+FILE_VERSION = 0
+PROFILE = "exact-1"
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Model:
+    """Hold a loaded model; `digest` is the SHA-256 of its file, `info` the JSON description."""
+
+    weights: Weights
+    tokenizer: Tokenizer
+    digest: bytes
+    info: dict[str, Any]
+
+
+def pack7(q: np.ndarray) -> np.ndarray:
+    """Pack int8 values in [-64, 63], eight to seven bytes (uint8); their number must divide by eight."""
+    fields = (q.reshape(-1, 8).astype(np.int64) + 64).astype(np.uint64)
+    words = np.bitwise_or.reduce(fields << (np.arange(8, dtype=np.uint64) * np.uint64(7)), axis=1)
+    return np.ascontiguousarray(words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :7]).reshape(-1)
+
+
+def unpack7(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Undo :func:`pack7`."""
+    words = np.zeros((packed.size // 7, 8), np.uint8)
+    words[:, :7] = packed.reshape(-1, 7)
+    fields = words.view("<u8") >> (np.arange(8, dtype=np.uint64) * np.uint64(7)) & np.uint64(127)
+    return (fields.astype(np.int16) - 64).astype(np.int8).reshape(shape)
+
+
+def _matrix_names(layers: int) -> list[str]:
+    parts = ("token.in", "token.out", "channel.up", "channel.down")
+    names = [f"layers.{i}.{part}" for i in range(layers) for part in parts]
+    return ["embedding", *names, "head.cluster", "head.token"]
+
+
+def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any]) -> bytes:
+    """Return the bytes of a model file; the same input gives the same bytes."""
+    matrices = [m for layer in weights.layers for m in layer.matrices()]
+    named = zip(
+        _matrix_names(len(weights.layers)),
+        [weights.embedding, *matrices, weights.head_cluster, weights.head_token],
+        strict=True,
+    )
+    tensors = {}
+    for name, matrix in named:
+        tensors[name + ".packed"] = pack7(matrix.q)
+        tensors[name + ".scale"] = matrix.scale
+    for i, layer in enumerate(weights.layers):
+        tensors[f"layers.{i}.token.shift"] = layer.token_shift
+        tensors[f"layers.{i}.token.forget_bias"] = layer.forget_bias
+        tensors[f"layers.{i}.channel.shift"] = layer.channel_shift
+    tensors["head.cluster.starts"] = weights.cluster_starts
+    tensors["vocabulary.bytes"] = np.frombuffer(b"".join(tokenizer.tokens), np.uint8)
+    tensors["vocabulary.lengths"] = np.array([len(t) for t in tokenizer.tokens], np.uint8)
+    tensors["vocabulary.ranks"] = tokenizer.ranks.astype(np.int32)
+    header = {
+        **info,
+        "version": FILE_VERSION,
+        "profile": PROFILE,
+        "width": weights.width,
+        "hidden": weights.hidden,
+        "layers": len(weights.layers),
+        "vocab": weights.vocab,
+    }
+    text = json.dumps(header, sort_keys=True, ensure_ascii=True)
+    return save(tensors, {"llmzip": text})
+
+
+def _description(data: bytes) -> dict[str, Any]:
+    """Return the JSON description of a model file (safetensors: u64 length, JSON header, tensors)."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > len(data) - 8:
+        raise ModelError("this is not a llmzip model file")
+    try:
+        info = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["llmzip"])
+        for key in ("version", "width", "hidden", "layers", "vocab"):
+            if not isinstance(info[key], int) or info[key] < 0:
+                raise ValueError(key)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError("this is not a llmzip model file") from error
+    if info["version"] != FILE_VERSION or info.get("profile") != PROFILE:
+        raise ModelError(f"the model has version {info['version']}, which this llmzip does not read (update llmzip)")
+    return info
+
+
+def parse(data: bytes) -> Model:
+    """Load a model from the bytes of its file; raises ModelError for anything that is not a sound model."""
+    info = _description(data)
+    try:
+        tensors = load(data)
+        return _build(tensors, info, hashlib.sha256(data).digest())
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"the model file is damaged: {error}") from error
+
+
+def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) -> Model:
+    width, hidden, vocab, layers = (info[k] for k in ("width", "hidden", "vocab", "layers"))
+    starts = tensors["head.cluster.starts"]
+
+    def matrix(name: str, rows: int, columns: int) -> Matrix:
+        return Matrix(unpack7(tensors[name + ".packed"], (rows, columns)), tensors[name + ".scale"])
+
+    built = []
+    for i in range(layers):
+        at = f"layers.{i}."
+        built.append(
+            LayerWeights(
+                token_shift=tensors[at + "token.shift"],
+                token_in=matrix(at + "token.in", 3 * width, width),
+                forget_bias=tensors[at + "token.forget_bias"],
+                token_out=matrix(at + "token.out", width, width),
+                channel_shift=tensors[at + "channel.shift"],
+                channel_up=matrix(at + "channel.up", hidden, width),
+                channel_down=matrix(at + "channel.down", width, hidden),
+            )
+        )
+    weights = Weights(
+        embedding=matrix("embedding", vocab + 1, width),
+        layers=tuple(built),
+        head_cluster=matrix("head.cluster", len(starts), width),
+        head_token=matrix("head.token", vocab, width),
+        cluster_starts=starts.astype(np.int32),
+    )
+    ends = np.cumsum(tensors["vocabulary.lengths"].astype(np.int64))
+    blob = tensors["vocabulary.bytes"].tobytes()
+    if len(ends) != vocab or ends[-1] != len(blob):
+        raise ModelError("the model's vocabulary is damaged")
+    tokens = [blob[a:b] for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+    return Model(weights, Tokenizer(tokens, tensors["vocabulary.ranks"]), digest, info)
+
+
+def read(path: Path) -> Model:
+    """Load a model file."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ModelError("the model file is larger than 1 GiB")
+    return parse(path.read_bytes())

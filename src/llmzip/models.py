@@ -1,0 +1,106 @@
+"""Find models: the shipped ones by name or number, a user's by path, by name or by the id in an archive."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmzip.errors import ModelError
+
+if TYPE_CHECKING:
+    from llmzip.modelfile import Model
+
+SUFFIX = ".safetensors"
+DEFAULT = "default"
+SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
+
+# Shipped models: archive number -> (name, SHA-256 of the file). A number is never given to another file.
+SHIPPED: dict[int, tuple[str, str]] = {
+    1: ("default", "0" * 64),
+}
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the shipped models: inside the package, or beside `src` in a checkout."""
+    inside = Path(__file__).parent / "models"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "models"
+
+
+def _search_path() -> list[Path]:
+    found: list[Path] = []
+    for entry in filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep)):
+        path = Path(entry)
+        found += sorted(path.glob("*" + SUFFIX)) if path.is_dir() else [path]
+    return found
+
+
+def locate(name: str) -> Path:
+    """Return the file of the model called `name`: a path, a shipped name, or a name on LLMZIP_MODEL_PATH."""
+    if name.endswith(SUFFIX) or os.sep in name:
+        path = Path(name)
+        if not path.is_file():
+            raise ModelError(f"there is no model file {name}")
+        return path
+    candidates = [shipped_folder() / (name + SUFFIX), *_search_path()]
+    for path in candidates:
+        if path.name == name + SUFFIX and path.is_file():
+            return path
+    raise ModelError(f"there is no model called {name} (give a {SUFFIX} file, or put it on {SEARCH_PATH})")
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: Path, _size: int, _mtime_ns: int) -> Model:
+    from llmzip import modelfile
+
+    return modelfile.read(path)
+
+
+def load(name: str = DEFAULT) -> Model:
+    """Load a model by name or path; kept in memory for the next call."""
+    path = locate(name)
+    stat = path.stat()
+    return _read(path, stat.st_size, stat.st_mtime_ns)
+
+
+def number_of(digest: bytes) -> int | None:
+    """Return the archive number of a shipped model, or None for any other."""
+    for number, (_, shipped) in SHIPPED.items():
+        if digest.hex() == shipped:
+            return number
+    return None
+
+
+def name_of(number: int) -> str | None:
+    """Return the name of a shipped model, or None if this version does not know the number."""
+    return SHIPPED[number][0] if number in SHIPPED else None
+
+
+def for_archive(number: int | None, identity: bytes | None, named: str | None) -> Model:
+    """Load the model an archive was made with.
+
+    The archive tells either the `number` of a shipped model or the `identity` of another (the first eight bytes of its
+    SHA-256); `named` is the user's choice, if any. Raises ModelError that says which model it must be and where to put
+    it.
+    """
+    if number is not None:
+        if number not in SHIPPED:
+            raise ModelError(f"made with shipped model number {number}, which this llmzip does not know (update it)")
+        name, shipped = SHIPPED[number]
+        model = load(named or name)
+        if model.digest.hex() != shipped:
+            raise ModelError(f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}")
+        return model
+    assert identity is not None  # noqa: S101 - the archive header holds one of the two
+    wanted = identity.hex()
+    if named is not None:
+        model = load(named)
+        if model.digest[:8] != identity:
+            raise ModelError(f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE")
+        return model
+    for path in _search_path():
+        if path.is_file() and hashlib.sha256(path.read_bytes()).digest()[:8] == identity:
+            return load(str(path))
+    raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")

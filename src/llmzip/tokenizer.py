@@ -1,0 +1,376 @@
+"""Cut bytes into tokens: byte-level byte-pair encoding, for any bytes at all.
+
+The vocabulary is a list of byte strings in byte order; the id of a token is its place in that list,
+so that every byte prefix is a contiguous range of ids. All 256 single bytes are tokens, hence every
+input can be encoded.
+
+Encoding has two steps. First the bytes are cut into *pre-tokens* of 1 to `LIMIT` bytes:
+
+* letters (`A-Z a-z` and all bytes from 0x80 on, except the punctuation named below), or 1 to 3
+  digits, or a run of punctuation (all other characters, and the three-byte characters
+  U+2000-U+203F, U+3000-U+303F and fullwidth punctuation), each with at most one space in front;
+* one of `' _ . - /` or U+2019 directly in front of letters goes with the letters ("don" + "'t",
+  "os" + ".path");
+* a run of spaces and tabs, or a run of newlines (CR, LF) with the spaces and tabs after it. The
+  last space of either is left to what follows on the same line: newline, 4 spaces, "if" is
+  newline + 3 spaces, then " if".
+
+A run longer than `LIMIT` is cut there, or up to 3 bytes earlier so as not to cut a UTF-8 character.
+Then, inside each pre-token, the neighbours whose concatenation is the token with the lowest rank
+are merged (the leftmost at equal rank) until no two neighbours make a token. As a pre-token is
+short, the cost is linear in the input.
+
+The decoder needs only the list of tokens, so the rules of encoding may change without changing the
+format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from llmzip.jit import jit
+
+Bytes = npt.NDArray[np.uint8]
+Ids = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+Int: TypeAlias = Any  # in kernels: an int for Python, an int64 once compiled
+
+LIMIT = 32  # the longest pre-token in bytes
+MAX_TOKENS = 1 << 20  # three ids share one int64 of the pair table
+
+LETTER, DIGIT, PUNCTUATION, BLANK, NEWLINE = range(5)
+NO_RANK = 2**31 - 1
+MEMO = 1 << 14  # pre-tokens remembered while encoding
+
+
+class Tokenizer:
+    """A vocabulary with its merge order.
+
+    Attributes:
+        tokens: the byte strings in byte order.
+        ranks: int32[size], the merge priority of each token, lowest first; ignored for single bytes.
+        size: the number of tokens.
+        blob: uint8, all tokens joined.
+        offsets: int64[size + 1], token i is blob[offsets[i]:offsets[i + 1]].
+        max_length: the length of the longest token in bytes.
+    """
+
+    def __init__(self, tokens: Sequence[bytes], ranks: npt.ArrayLike) -> None:
+        """Check and index the vocabulary.
+
+        Raises ValueError if *tokens* is not strictly ascending, lacks one of the 256 single bytes,
+        holds an empty token or is too large, or if *ranks* does not hold one int32 for each token.
+        """
+        self.tokens = list(tokens)
+        self.size = len(self.tokens)
+        self.ranks = np.array(ranks, dtype=np.int32)
+        if self.ranks.shape != (self.size,):
+            raise ValueError(f"{self.size} tokens but ranks of shape {self.ranks.shape}")
+        if self.size > MAX_TOKENS:
+            raise ValueError(f"{self.size} tokens, the limit is {MAX_TOKENS}")
+        if any(a >= b for a, b in pairwise(self.tokens)):
+            raise ValueError("tokens are not in strictly ascending byte order")
+        lengths = np.fromiter(map(len, self.tokens), np.int64, self.size)
+        if np.count_nonzero(lengths == 1) != 256 or lengths.min() == 0:
+            raise ValueError("tokens must hold all 256 single bytes and no empty string")
+        self.offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+        self.blob = np.frombuffer(b"".join(self.tokens), np.uint8)
+        self.max_length = int(lengths.max())
+        self._singles = np.flatnonzero(lengths == 1)  # the id of each byte value
+        self._pairs: Ints | None = None  # built by the first `encode`: decoding does without
+
+    @classmethod
+    def from_arrays(cls, blob: Bytes, offsets: Ints, ranks: npt.ArrayLike) -> Tokenizer:
+        """Build a tokenizer from the arrays that are its attributes of the same names.
+
+        Raises ValueError as the constructor does, or if *offsets* does not fit *blob*.
+        """
+        raw, ends = blob.tobytes(), offsets.tolist()
+        if not ends or ends[0] != 0 or ends[-1] != len(raw):
+            raise ValueError("offsets do not span the blob")
+        return cls([raw[a:b] for a, b in pairwise(ends)], ranks)
+
+    def encode(self, data: bytes | bytearray | memoryview) -> Ids:
+        """Return the int32 ids of the tokens that spell *data*."""
+        if self._pairs is None:
+            self._pairs = _build_pairs(self.blob, self.offsets)
+        return _encode(as_bytes(data), self._singles, self._pairs, self.ranks)
+
+    def decode(self, ids: npt.ArrayLike) -> bytes:
+        """Return the bytes that the tokens *ids* spell.
+
+        Raises ValueError if an id is out of range.
+        """
+        return _decode(self._check(ids).ravel(), self.blob, self.offsets).tobytes()
+
+    def byte_lengths(self, ids: npt.ArrayLike) -> Ints:
+        """Return the int64 lengths in bytes of the tokens *ids*.
+
+        Raises ValueError if an id is out of range.
+        """
+        checked = self._check(ids)
+        return self.offsets[checked + 1] - self.offsets[checked]
+
+    def _check(self, ids: npt.ArrayLike) -> Ints:
+        wide = np.ascontiguousarray(ids, dtype=np.int64)
+        if wide.size and (wide.min() < 0 or wide.max() >= self.size):
+            raise ValueError(f"token ids must be between 0 and {self.size - 1}")
+        return wide
+
+
+def as_bytes(data: bytes | bytearray | memoryview) -> Bytes:
+    """Return *data* as a read-only uint8 array without copying it."""
+    array = np.frombuffer(data, np.uint8)
+    array.flags.writeable = False  # one type for all inputs, so that the kernels are compiled once
+    return array
+
+
+def split_pretokens(data: bytes | bytearray | memoryview) -> Ints:
+    """Return the int64 ends of the pre-tokens of *data*, in order; the last one is len(data)."""
+    return _split(as_bytes(data))
+
+
+# Kernels. Hashes are int64 kept below 2**37 before each product, so nothing overflows and the results
+# with and without the compiler are the same.
+
+
+@jit
+def _class_of(data: Bytes, i: Int) -> tuple[Int, Int]:
+    """Return the class of the character that starts at *i* and the number of bytes it has here."""
+    c = data[i]
+    if c >= 0x80:
+        if i + 2 < data.size and data[i + 2] & 0xC0 == 0x80:
+            d, e = data[i + 1], data[i + 2]
+            if (c == 0xE2 or c == 0xE3) and d == 0x80:
+                return PUNCTUATION, 3
+            if c == 0xEF and d == 0xBC and (e < 0x90 or 0x9A <= e <= 0xA0):
+                return PUNCTUATION, 3
+        return LETTER, 1
+    if 0x61 <= c | 0x20 <= 0x7A:
+        return LETTER, 1
+    if 0x30 <= c <= 0x39:
+        return DIGIT, 1
+    if c == 0x20 or c == 0x09:
+        return BLANK, 1
+    if c == 0x0A or c == 0x0D:
+        return NEWLINE, 1
+    return PUNCTUATION, 1
+
+
+@jit
+def _joins_letters(data: Bytes, i: Int, width: Int) -> bool:
+    """Tell whether the punctuation at *i* goes with letters that follow it directly."""
+    if i + width >= data.size or _class_of(data, i + width)[0] != LETTER:
+        return False
+    if width == 3:
+        return bool(data[i] == 0xE2 and data[i + 2] == 0x99)
+    return data[i] in (0x27, 0x2D, 0x2E, 0x2F, 0x5F)
+
+
+@jit
+def _pretoken_end(data: Bytes, start: Int) -> Int:
+    """Return the end of the pre-token that begins at *start*, which is below data.size."""
+    size = data.size
+    cap = min(size, start + LIMIT)
+    i = start
+    kind, width = _class_of(data, i)
+    if kind in (BLANK, NEWLINE):
+        while i < cap and (data[i] == 0x0A or data[i] == 0x0D):
+            i += 1
+        while i < cap and (data[i] == 0x20 or data[i] == 0x09):
+            i += 1
+        if i == size or data[i - 1] != 0x20:
+            return i
+        kind, width = _class_of(data, i)
+        if kind in (BLANK, NEWLINE):
+            return i
+        if i - 1 > start:
+            return i - 1
+    if kind == PUNCTUATION and _joins_letters(data, i, width):
+        i += width
+        kind = LETTER
+    longest = min(cap, i + 3) if kind == DIGIT else cap
+    while i < longest:
+        other, width = _class_of(data, i)
+        if other != kind or i + width > cap:
+            break
+        i += width
+    if kind == LETTER and i == cap and i < size:
+        for back in range(4):
+            if data[i - back] & 0xC0 != 0x80:
+                return i - back
+    return i
+
+
+@jit
+def _split(data: Bytes) -> Ints:
+    ends = np.empty(data.size, np.int64)
+    count = 0
+    i = 0
+    while i < data.size:
+        i = _pretoken_end(data, i)
+        ends[count] = i
+        count += 1
+    return ends[:count].copy()
+
+
+@jit
+def _hash_step(state: Int, value: Int) -> Int:
+    """Mix *value* into the hash *state*; both and the result are below 2**37."""
+    state = ((state ^ value) * 0x9E3779) & 0x1FFFFFFFFF
+    return state ^ (state >> 17)
+
+
+@jit
+def hash_bytes(data: Bytes, start: Int, end: Int) -> Int:
+    """Return the hash of data[start:end], below 2**37."""
+    state = np.int64(end - start)
+    for i in range(start, end):
+        state = _hash_step(state, np.int64(data[i]))
+    return state
+
+
+@jit
+def same_bytes(data: Bytes, a: Int, b: Int, length: Int) -> bool:
+    """Tell whether the *length* bytes at *a* and at *b* are the same."""
+    for i in range(length):  # noqa: SIM110 (numba compiles no generator)
+        if data[a + i] != data[b + i]:
+            return False
+    return True
+
+
+@jit
+def _find_token(blob: Bytes, offsets: Ints, index: Ints, start: Int, end: Int) -> Int:
+    """Return the slot of *index* that holds the token blob[start:end], or else the free slot for it."""
+    mask = index.size - 1
+    slot = hash_bytes(blob, start, end) & mask
+    while index[slot] >= 0:
+        token = index[slot]
+        a = offsets[token]
+        if offsets[token + 1] - a == end - start and same_bytes(blob, a, start, end - start):
+            break
+        slot = (slot + 1) & mask
+    return slot
+
+
+@jit
+def _build_pairs(blob: Bytes, offsets: Ints) -> Ints:
+    """Return the hash table of the pairs of tokens that make a token.
+
+    An entry is left << 40 | right << 20 | merged, -1 if free; see `_merged`.
+    """
+    size = offsets.size - 1
+    capacity = 1
+    while capacity < 4 * size:
+        capacity *= 2
+    index = np.full(capacity, -1, np.int64)
+    for token in range(size):
+        index[_find_token(blob, offsets, index, offsets[token], offsets[token + 1])] = token
+    # One table for all splits of all tokens would be mostly air: the pairs are collected first.
+    found = np.empty(blob.size, np.int64)
+    count = 0
+    for token in range(size):
+        start, end = offsets[token], offsets[token + 1]
+        for middle in range(start + 1, end):
+            left = index[_find_token(blob, offsets, index, start, middle)]
+            if left < 0:
+                continue
+            right = index[_find_token(blob, offsets, index, middle, end)]
+            if right >= 0:
+                found[count] = (left << 40) | (right << 20) | token
+                count += 1
+    while capacity < 2 * count:
+        capacity *= 2
+    pairs = np.full(capacity, -1, np.int64)
+    for i in range(count):
+        slot = pair_slot(found[i] >> 20, capacity - 1)
+        while pairs[slot] >= 0:
+            slot = (slot + 1) & (capacity - 1)
+        pairs[slot] = found[i]
+    return pairs
+
+
+@jit
+def pair_slot(key: Int, mask: Int) -> Int:
+    """Return where the search for *key* = left << 20 | right begins in a table of mask + 1 slots."""
+    return _hash_step(_hash_step(np.int64(0), key >> 20), key & 0xFFFFF) & mask
+
+
+@jit
+def _merged(pairs: Ints, left: Int, right: Int) -> Int:
+    """Return the token that *left* and *right* make, or -1."""
+    key = (np.int64(left) << 20) | np.int64(right)
+    mask = pairs.size - 1
+    slot = pair_slot(key, mask)
+    while pairs[slot] >= 0:
+        if pairs[slot] >> 20 == key:
+            return pairs[slot] & 0xFFFFF
+        slot = (slot + 1) & mask
+    return np.int64(-1)
+
+
+@jit
+def _encode(data: Bytes, singles: Ints, pairs: Ints, ranks: Ids) -> Ids:
+    """Return the ids of *data*; *singles* holds the id of each byte value."""
+    out = np.empty(data.size, np.int32)
+    count = 0
+    made = np.empty(LIMIT, np.int64)  # made[i]: the token that parts i and i + 1 of the pre-token make, or -1
+    rank = np.empty(LIMIT, np.int64)
+    memo = np.zeros((MEMO, 4), np.int64)  # start, length, first id in out, number of ids
+    start = 0
+    while start < data.size:
+        end = _pretoken_end(data, start)
+        length = end - start
+        known = memo[hash_bytes(data, start, end) & (MEMO - 1)]
+        if known[1] == length and same_bytes(data, known[0], start, length):
+            for i in range(known[3]):
+                out[count + i] = out[known[2] + i]
+            count += known[3]
+            start = end
+            continue
+        parts = out[count : count + length]
+        for i in range(length):
+            parts[i] = singles[data[start + i]]
+        for i in range(length - 1):
+            made[i] = _merged(pairs, parts[i], parts[i + 1])
+            rank[i] = ranks[made[i]] if made[i] >= 0 else NO_RANK
+        left = length
+        while left > 1:
+            best = 0
+            for i in range(1, left - 1):
+                if rank[i] < rank[best]:
+                    best = i
+            if rank[best] == NO_RANK:
+                break
+            parts[best] = made[best]
+            left -= 1
+            for i in range(best + 1, left):
+                parts[i] = parts[i + 1]
+                made[i - 1] = made[i]
+                rank[i - 1] = rank[i]
+            for i in range(max(0, best - 1), min(left - 1, best + 1)):
+                made[i] = _merged(pairs, parts[i], parts[i + 1])
+                rank[i] = ranks[made[i]] if made[i] >= 0 else NO_RANK
+        known[0], known[1], known[2], known[3] = start, length, count, left
+        count += left
+        start = end
+    return out[:count].copy()
+
+
+@jit
+def _decode(ids: Ints, blob: Bytes, offsets: Ints) -> Bytes:
+    size = 0
+    for token in ids:
+        size += offsets[token + 1] - offsets[token]
+    out = np.empty(size, np.uint8)
+    at = 0
+    for token in ids:
+        for i in range(offsets[token], offsets[token + 1]):
+            out[at] = blob[i]
+            at += 1
+    return out

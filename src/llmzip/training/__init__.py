@@ -1,0 +1,1 @@
+"""Train vocabularies and models; nothing here is needed to compress or decompress."""

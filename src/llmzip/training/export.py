@@ -1,0 +1,50 @@
+"""Export: a trained float network becomes the integers that :mod:`llmzip.exact` runs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from llmzip.model import LanguageModel
+from llmzip.weights import SCALE_RANGE, WEIGHT_PEAK, LayerWeights, Matrix, Weights
+
+LOGIT_UNIT = 4096 * math.log2(math.e)  # the coder's logits count in 2^-12 of a bit
+
+
+def quantise(weight: torch.Tensor, factor: float = 1.0) -> Matrix:
+    """Round a float matrix ``[N, K]`` to 7 bits with a scale per row, times `factor`; an all-zero row gets scale 1."""
+    w = weight.detach().to("cpu", torch.float64).numpy()
+    peak = np.abs(w).max(axis=1)
+    scale = np.where(peak > 0, peak / WEIGHT_PEAK, 1.0)
+    q = np.rint(w / scale[:, None]).astype(np.int8)
+    return Matrix(q, np.clip(scale * factor, *SCALE_RANGE).astype(np.float32))
+
+
+def _vector(parameter: torch.Tensor) -> np.ndarray:
+    return parameter.detach().to("cpu", torch.float32).numpy()
+
+
+def export(model: LanguageModel) -> Weights:
+    """Return the exact network of a trained model."""
+    layers = []
+    for token, channel in zip(model.token_mixers, model.channel_mixers, strict=True):
+        layers.append(
+            LayerWeights(
+                token_shift=_vector(token.shift),
+                token_in=quantise(token.w_in.weight),
+                forget_bias=_vector(token.forget_bias),
+                token_out=quantise(token.w_out.weight),
+                channel_shift=_vector(channel.shift),
+                channel_up=quantise(channel.w_up.weight),
+                channel_down=quantise(channel.w_down.weight),
+            )
+        )
+    return Weights(
+        embedding=quantise(model.embedding.weight),
+        layers=tuple(layers),
+        head_cluster=quantise(model.head_cluster, LOGIT_UNIT),
+        head_token=quantise(model.head_token, LOGIT_UNIT),
+        cluster_starts=model.cluster_starts.to("cpu", torch.int32).numpy(),
+    )
