@@ -74,7 +74,7 @@ def split(data: bytes) -> list[bytes]:
 
 
 def vocabulary(words: set[bytes], order: int = 0) -> Tokenizer:
-    """Return a tokenizer with *words* beside the single bytes; *order* decides the ranks, some of them equal."""
+    """Return a tokenizer with *words* beside the single bytes and ranks, some of them equal, by *order*."""
     tokens = sorted({*SINGLES, *words})
     return Tokenizer(tokens, [(i * 7919 + order) % 11 for i in range(len(tokens))])
 
