@@ -48,7 +48,7 @@ class _Product:
         return torch.stack([(a @ b).to(torch.int32) for a, b in parts]).sum(0, dtype=torch.int32)
 
     def linear(self, q: Tensor, s: Tensor) -> Tensor:
-        """Return the product in float32 (Linear 1-3); `s` ``[..., 1]``."""
+        """Return the product in float32 (Linear 1-4); `s` ``[..., 1]``."""
         return multiply(multiply(to_float(self(q)), s), self.scale)
 
 
@@ -81,7 +81,7 @@ def quantise(u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalise(x: Tensor) -> Tensor:
-    """Return rows divided by their root mean square (Normalise 1-10)."""
+    """Return rows divided by their root mean square (Normalise 1-11)."""
     m = torch.clamp(absmax(x), min=SMALLEST)
     r = divide(constant(NORM_PEAK, m), m)
     k = round_to_int(multiply(x, r)).to(torch.int64)
@@ -134,7 +134,7 @@ class TorchSession:
 
     @staticmethod
     def _recur(h: Tensor, z: Tensor, f: Tensor, g: Tensor) -> Tensor:
-        """Run the recurrence (Recur 1-17), updating the state `h` ``[B, d]``, and return the gated output."""
+        """Run the recurrence (Recur 1-12), updating the state `h` ``[B, d]``, and return the gated output."""
         w = subtract(constant(0.5, f), half_ratio(f))
         leak = multiply(w, w)
         keep = subtract(constant(1.0, leak), leak)

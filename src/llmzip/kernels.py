@@ -54,7 +54,7 @@ def quantise_row(u, q):
 
 @jit
 def normalise_row(x, inverse_width, n):
-    """Write `n` = `x` divided by its root mean square (Normalise 1-10)."""
+    """Write `n` = `x` divided by its root mean square (Normalise 1-11)."""
     m = absmax(x)
     if m < SMALLEST:
         m = SMALLEST
@@ -85,7 +85,7 @@ def shift_row(n, shift, last, u):
 
 @jit
 def embed(ids, table, scales, x):
-    """Write `x` ``[R, d]``: the embedding rows of `ids` ``[R]`` (Embed 1)."""
+    """Write `x` ``[R, d]``: the embedding rows of `ids` ``[R]`` (Step 1)."""
     for row in range(ids.shape[0]):
         token = ids[row]
         scale = scales[token]
@@ -95,7 +95,7 @@ def embed(ids, table, scales, x):
 
 @jit
 def add_residual(x, acc, s, scales):
-    """Add a linear layer's output to the residual rows `x` (Linear 1-3, Residual 1-2)."""
+    """Add a linear layer's output to the residual rows `x` (Linear 2-4, Residual 1-2)."""
     d = x.shape[1]
     for row in range(x.shape[0]):
         for i in range(d):
@@ -131,7 +131,7 @@ def final_rows(x, inverse_width, q, s, scratch):
 
 @jit
 def linear(acc, s, scale):
-    """Return a product's output in float32, clamped (Linear 1-4)."""
+    """Return a product's output in float32, clamped (Linear 2-4, and the clamp of Recur and Square)."""
     y = np.float32(np.float32(acc) * s)
     y = np.float32(y * scale)
     y = LINEAR_BOUND if y > LINEAR_BOUND else y
@@ -140,7 +140,7 @@ def linear(acc, s, scale):
 
 @jit
 def recur(acc, s, scales, forget_bias, h, q, s_out, scratch):
-    """Run the gated recurrence over `acc` int32 ``[T * B, 3d]`` and quantise its gated output (Recur 1-17).
+    """Run the gated recurrence over `acc` int32 ``[T * B, 3d]`` and quantise its gated output (Recur 1-12).
 
     `h` float32 ``[B, d]`` is the state, updated; rows are in time order; `scratch` float32 ``[2, d]``.
     """
