@@ -58,7 +58,8 @@ class Session:
         self._last_token = np.zeros((layers, lanes, d), np.float32)
         self._last_channel = np.zeros((layers, lanes, d), np.float32)
         self._inverse_width = np.float32(1.0 / d)
-        self._scratch = np.empty((2, max(d, hidden)), np.float32)
+        self._scratch = np.empty((2, d), np.float32)
+        self._scratch_hidden = np.empty(hidden, np.float32)
         self._reserve(lanes)
 
     def _reserve(self, rows: int) -> None:
@@ -82,7 +83,7 @@ class Session:
         if rows != self._rows:
             self._reserve(rows)
         w, x, q, s = self.network.weights, self._x, self._q, self._s
-        scratch = self._scratch[:, : w.width]
+        scratch = self._scratch
         kernels.embed(ids.reshape(-1), w.embedding.q, w.embedding.scale, x)
         for i, layer in enumerate(w.layers):
             kernels.shifted_input(x, self._inverse_width, layer.token_shift, self._last_token[i], q, s, scratch)
@@ -106,6 +107,6 @@ class Session:
 
     def _mix_channels(self, layer: LayerWeights, q: np.ndarray, s: np.ndarray):
         self._product(layer.channel_up, q, self._acc_up)
-        kernels.square(self._acc_up, s, layer.channel_up.scale, self._q_hidden, s, self._scratch[0])
+        kernels.square(self._acc_up, s, layer.channel_up.scale, self._q_hidden, s, self._scratch_hidden)
         self._product(layer.channel_down, self._q_hidden, self._acc)
         kernels.add_residual(self._x, self._acc, s, layer.channel_down.scale)

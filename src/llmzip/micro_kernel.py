@@ -18,6 +18,7 @@ from llmzip.jit import jit
 ROWS = 4  # with 2 vectors of 8 columns: 8 accumulators, the best of the tiles tried (docs/speed.md)
 VECTORS = 2
 COLUMNS = 8 * VECTORS
+ROWS_AT_ONCE = 32  # their products stay in the first caches while the weights stream past
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _ACC = ir.VectorType(_I32, 8)
@@ -95,13 +96,15 @@ def int16_product(q, packed, acc):
     m, n = acc.shape
     k = q.shape[1]
     q_at, w_at, acc_at = q.ctypes.data, packed.ctypes.data, acc.ctypes.data
-    for block in range(packed.shape[0]):
-        weights = w_at + block * k * COLUMNS
-        out = acc_at + block * COLUMNS * 4
-        row = 0
-        while row + ROWS <= m:
-            _tile_full(q_at + row * k * 2, k * 2, weights, k // 2, out + row * n * 4, n * 4)
-            row += ROWS
-        while row < m:
-            _tile_one(q_at + row * k * 2, k * 2, weights, k // 2, out + row * n * 4, n * 4)
-            row += 1
+    for top in range(0, m, ROWS_AT_ONCE):
+        bottom = min(top + ROWS_AT_ONCE, m)
+        for block in range(packed.shape[0]):
+            weights = w_at + block * k * COLUMNS
+            out = acc_at + block * COLUMNS * 4
+            row = top
+            while row + ROWS <= bottom:
+                _tile_full(q_at + row * k * 2, k * 2, weights, k // 2, out + row * n * 4, n * 4)
+                row += ROWS
+            while row < bottom:
+                _tile_one(q_at + row * k * 2, k * 2, weights, k // 2, out + row * n * 4, n * 4)
+                row += 1

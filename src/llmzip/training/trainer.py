@@ -6,6 +6,7 @@ and falls linearly to zero over the second half of the budget.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -41,6 +42,20 @@ class Recipe:
 def autocast_cpu_bf16() -> bool:
     """Tell whether this CPU multiplies bf16 in hardware (elsewhere float32 is faster)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep large freed blocks instead of returning each to the system.
+
+    Every step frees and allocates the same gigabytes; faulting their pages in again cost 40 % of a step.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return  # another C library
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    mallopt(m_mmap_threshold, 1 << 30)
+    mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 class Trainer:
@@ -96,6 +111,7 @@ class Trainer:
 
     def run(self, report_every: int = 50) -> None:
         """Train until the budget is used up, writing metrics.jsonl and checkpoint.pt."""
+        keep_freed_memory()
         wall, cpu, saved = time.monotonic(), time.process_time(), time.monotonic()
         losses: list[float] = []
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as metrics:
