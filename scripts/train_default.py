@@ -1,8 +1,10 @@
 """Train the default model from folders of text: tokenizer, packing, clusters, training, export, evaluation.
 
-    python scripts/train_default.py --work runs/default --minutes 90 --heldout corpus/heldout corpus/train-0 corpus/train-1
+    python scripts/train_default.py --work runs/default --minutes 90 --heldout corpus/heldout \
+        corpus/train-0 corpus/train-1
 
-Every step writes into the work folder and is skipped when its result is there, so that an interrupted run goes on.
+Every step writes into the work folder and is skipped when its result is there, so that an interrupted run
+goes on.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +32,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """Read a vocabulary saved by :func:`make_tokenizer`."""
     stored = np.load(path)
     blob, offsets = stored["blob"].tobytes(), stored["offsets"].tolist()
-    return Tokenizer([blob[a:b] for a, b in zip(offsets, offsets[1:], strict=False)], stored["ranks"])
+    return Tokenizer([blob[a:b] for a, b in pairwise(offsets)], stored["ranks"])
 
 
 def make_tokenizer(files: list[Path], vocab: int, share: float, path: Path) -> None:
@@ -51,7 +54,9 @@ def make_tokenizer(files: list[Path], vocab: int, share: float, path: Path) -> N
 
 def main() -> None:
     """Run the steps that are not done yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("corpus", nargs="+", type=Path, help="folders or files of text")
     parser.add_argument("--heldout", type=Path, required=True, help="folder of text kept from training")
     parser.add_argument("--work", type=Path, required=True, help="folder for the run")

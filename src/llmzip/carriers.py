@@ -1,12 +1,13 @@
 """Carriers: the ways to compute an exact integer matrix product.
 
-``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every carrier, so the fastest
-one on a machine may be taken:
+``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every carrier, so
+the fastest one on a machine may be taken:
 
 - ``int16``: a numba kernel on pairs of int16 (x86 ``vpmaddwd``), fastest where the CPU has no VNNI;
-- ``int8``: ``torch._int_mm``, fastest with VNNI; weights of 7 bits keep oneDNN's int16 pair sums from saturating without;
-- ``float32``: a float matrix product carrying integers, exact in any order while K * 127 * 63 < 2^24, so K is cut into
-  blocks of 2048. The only one that also runs on CUDA (:mod:`llmzip.exact_torch`).
+- ``int8``: ``torch._int_mm``, fastest with VNNI; weights of 7 bits keep oneDNN's int16 pair sums from
+  saturating without;
+- ``float32``: a float matrix product carrying integers, exact in any order while K * 127 * 63 < 2^24, so K is
+  cut into blocks of 2048. The only one that also runs on CUDA (:mod:`llmzip.exact_torch`).
 
 A carrier is used only after it has multiplied worst-case operands correctly on this machine.
 """
@@ -22,26 +23,26 @@ import numpy as np
 
 from llmzip.errors import HardwareError
 from llmzip.jit import jit
-from llmzip.micro_kernel import COLUMNS, int16_product
+from llmzip.micro_kernel import COLUMNS, int16_product, pack
 
 K_BLOCK = 2048
+RECHECK_FAILED = "this machine computed two different matrix products (test its memory)"
+RECHECK_EVERY = 128  # rows
 Product = Callable[[np.ndarray, np.ndarray], None]  # (q int16 [M, K], acc int32 [M, N]) -> acc is written
 
 
 def bind_int16(weight: np.ndarray) -> Product:
     """Bind int8 ``[N, K]`` to the numba kernel: weights lie as ``[N / 16, K / 2, 16, 2]``, zero-padded."""
     n, k = weight.shape
-    padded = np.zeros((-(-n // COLUMNS) * COLUMNS, -(-k // 2) * 2), np.int8)
-    padded[:n, :k] = weight
-    blocks = padded.reshape(-1, COLUMNS, padded.shape[1] // 2, 2)
-    packed = np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
-    if padded.shape == weight.shape:
+    packed = pack(weight)
+    padded = packed.shape[0] * COLUMNS, packed.shape[1] * 2
+    if padded == weight.shape:
         return lambda q, acc: int16_product(q, packed, acc)
 
     def product(q: np.ndarray, acc: np.ndarray) -> None:
-        wide_q = np.zeros((len(q), padded.shape[1]), np.int16)
+        wide_q = np.zeros((len(q), padded[1]), np.int16)
         wide_q[:, :k] = q
-        wide = np.empty((len(q), len(padded)), np.int32)
+        wide = np.empty((len(q), padded[0]), np.int32)
         int16_product(wide_q, packed, wide)
         acc[:] = wide[:, :n]
 
@@ -90,11 +91,13 @@ BINDERS: dict[str, Callable[[np.ndarray], Product]] = {
 def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> bool:
     """Multiply worst-case operands of `shape` (N, K) and tell whether every sum is right.
 
-    Random operands do not saturate: all entries are at +-127 and +-63, in rows of equal and of alternating sign.
+    Random operands do not saturate: all entries are at +-127 and +-63, in rows of equal and of alternating
+    sign.
     """
     n, k = shape
     sign = np.where(np.arange(k) % 3 == 0, -1, 1)
     weight = np.full((n, k), 63, np.int8)
+    weight[:, -1] = 62 + k % 2  # makes the sums odd: beyond 2^24 float32 would round them
     weight[1::3] = -63
     weight[2::3] = 63 * sign
     q = np.full((rows, k), 127, np.int16)
@@ -107,7 +110,8 @@ def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], row
 
 def _seconds(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> float:
     n, k = shape
-    product, q, acc = bind(np.ones(shape, np.int8)), np.ones((rows, k), np.int16), np.empty((rows, n), np.int32)
+    product = bind(np.ones(shape, np.int8))
+    q, acc = np.ones((rows, k), np.int16), np.empty((rows, n), np.int32)
     product(q, acc)
     start = time.perf_counter()
     for _ in range(3):
@@ -160,16 +164,17 @@ def _row_differs(q, weight, acc):
 
 def rechecked(product: Product, weight: np.ndarray) -> Product:
     """Recompute about 1 % of the rows of `product` another way: bad hardware must not cost anybody a file."""
-    turn = 0
+    rows, checks = 0, 0
 
     def checked(q: np.ndarray, acc: np.ndarray) -> None:
-        nonlocal turn
+        nonlocal rows, checks
         product(q, acc)
-        turn += len(q)
-        while turn >= 128:
-            turn -= 128
-            row = turn % len(q)
+        rows += len(q)
+        while rows >= RECHECK_EVERY:
+            rows -= RECHECK_EVERY
+            row = checks % len(q)  # every row of a batch has its turn
+            checks += 1
             if _row_differs(q[row], weight, acc[row]):
-                raise HardwareError("this machine computed two different matrix products (test its memory)")
+                raise HardwareError(RECHECK_FAILED)
 
     return checked

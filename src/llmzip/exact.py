@@ -1,18 +1,20 @@
 """Exact inference: the network in integers and correctly rounded float32 steps, on the CPU.
 
-Whatever the batch, the stretch, the carrier and the machine, a row's result is the same bits (profile ``exact-1``,
-specified in ``docs/FORMAT.md``). So the encoder runs whole stretches of time at once and the decoder single steps.
-:mod:`llmzip.exact_torch` runs the same pseudo-code on any torch device.
+Whatever the batch, the stretch, the carrier and the machine, a row's result is the same bits (profile
+``exact-1``, specified in ``docs/FORMAT.md``). So the encoder runs whole stretches of time at once and the
+decoder single steps. :mod:`llmzip.exact_torch` runs the same pseudo-code on any torch device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from llmzip import carriers, kernels
-from llmzip.weights import LayerWeights, Matrix, Weights
+from llmzip import carriers, fused, kernels
+from llmzip.errors import HardwareError
+from llmzip.weights import Matrix, Weights
 
 STRETCH_ROWS = 256  # rows the encoder runs at once: more would push the products out of the CPU's caches
 
@@ -25,88 +27,120 @@ class Prediction:
     hidden: np.ndarray  # int16 [T, B, d], quantised final rows
     scale: np.ndarray  # float32 [T, B], their scales
 
+    @classmethod
+    def join(cls, groups: Sequence[Prediction]) -> Prediction:
+        """Return the predictions of groups of lanes side by side."""
+        fields = ("cluster_acc", "hidden", "scale")
+        return cls(*(np.concatenate([getattr(g, name) for g in groups], axis=1) for name in fields))
+
+
+def require_denormals() -> None:
+    """Raise HardwareError if the calling thread flushes denormals, as its program may have set."""
+    if kernels.denormals_flushed(kernels.DENORMAL_PROBE):
+        raise HardwareError(
+            "this program has set the CPU to flush denormal numbers (torch.set_flush_denormal)"
+        )
+
 
 class ExactNetwork:
     """Bind the weights to the carrier that is fastest here; share between sessions and threads.
 
-    `carrier` forces one (tests); `recheck` makes every product recompute about 1 % of its rows another way.
+    `carrier` forces one (tests).
     """
 
-    def __init__(self, weights: Weights, *, carrier: str | None = None, recheck: bool = False, rows: int = 32):
+    def __init__(self, weights: Weights, *, carrier: str | None = None, rows: int = 32):
         self.weights = weights
         matrices = [m for layer in weights.layers for m in layer.matrices()] + [weights.head_cluster]
-        name = carrier or carriers.choose([m.q.shape for m in matrices], rows)
-        self.carrier = name
-        bind = carriers.BINDERS[name]
-        self.products = {
-            id(m): carriers.rechecked(bind(m.q), m.q) if recheck else bind(m.q) for m in matrices
-        }
+        self.carrier = carrier or carriers.choose([m.q.shape for m in matrices], rows)
+        if self.carrier == "int16":
+            self.stack = fused.stack(weights)
+        else:
+            bind = carriers.BINDERS[self.carrier]
+            self.products = {id(m): bind(m.q) for m in matrices}
 
-    def session(self, lanes: int) -> Session:
-        """Return a fresh state for `lanes` texts."""
-        return Session(self, lanes)
+    def session(self, lanes: int, *, recheck: bool = False) -> Session:
+        """Return a fresh state for `lanes` texts; `recheck` recomputes about 1 % of all rows another way."""
+        kind = FusedSession if self.carrier == "int16" else ProductSession
+        return kind(self, lanes, recheck)
 
 
 class Session:
     """Carry the state of `lanes` texts through the network: not for two threads at a time."""
 
-    def __init__(self, network: ExactNetwork, lanes: int):
-        d, hidden = network.weights.width, network.weights.hidden
-        self.network, self.lanes = network, lanes
-        layers = len(network.weights.layers)
-        self._h = np.zeros((layers, lanes, d), np.float32)
-        self._last_token = np.zeros((layers, lanes, d), np.float32)
-        self._last_channel = np.zeros((layers, lanes, d), np.float32)
-        self._inverse_width = np.float32(1.0 / d)
-        self._scratch = np.empty((2, d), np.float32)
-        self._scratch_hidden = np.empty(hidden, np.float32)
-        self._reserve(lanes)
-
-    def _reserve(self, rows: int) -> None:
-        w = self.network.weights
-        self._rows = rows
-        self._x = np.empty((rows, w.width), np.float32)
-        self._q = np.empty((rows, w.width), np.int16)
-        self._q_hidden = np.empty((rows, w.hidden), np.int16)
-        self._s = np.empty(rows, np.float32)
-        self._acc_in = np.empty((rows, 3 * w.width), np.int32)
-        self._acc_up = np.empty((rows, w.hidden), np.int32)
-        self._acc = np.empty((rows, w.width), np.int32)
-
-    def _product(self, matrix: Matrix, q: np.ndarray, acc: np.ndarray) -> None:
-        self.network.products[id(matrix)](q, acc)
+    def __init__(self, network: ExactNetwork, lanes: int, recheck: bool):
+        self.network, self.lanes, self._recheck = network, lanes, recheck
+        self._state = fused.new_state(network.weights, lanes)
+        self._buffers = fused.new_buffers(network.weights, lanes)
 
     def run(self, ids: np.ndarray) -> Prediction:
         """Feed inputs int32 ``[T, B]`` (BEGIN first) and return the predictions of what follows each."""
-        steps = len(ids)
-        rows = steps * self.lanes
-        if rows != self._rows:
-            self._reserve(rows)
-        w, x, q, s = self.network.weights, self._x, self._q, self._s
-        scratch = self._scratch
-        kernels.embed(ids.reshape(-1), w.embedding.q, w.embedding.scale, x)
-        for i, layer in enumerate(w.layers):
-            kernels.shifted_input(x, self._inverse_width, layer.token_shift, self._last_token[i], q, s, scratch)
-            self._mix_tokens(layer, self._h[i], q, s, scratch)
-            kernels.shifted_input(x, self._inverse_width, layer.channel_shift, self._last_channel[i], q, s, scratch)
-            self._mix_channels(layer, q, s)
+        require_denormals()
+        w, rows = self.network.weights, ids.size
+        if rows != len(self._buffers.x):
+            self._buffers = fused.new_buffers(w, rows)
         hidden, scale = np.empty((rows, w.width), np.int16), np.empty(rows, np.float32)
-        kernels.final_rows(x, self._inverse_width, hidden, scale, scratch)
-        cluster_acc = np.empty((rows, len(w.head_cluster.q)), np.int32)
-        self._product(w.head_cluster, hidden, cluster_acc)
-        shape = (steps, self.lanes)
+        self._forward(np.ascontiguousarray(ids).reshape(-1), hidden, scale)
+        cluster_acc = self._buffers.acc_head[:, : len(w.head_cluster.q)]
         return Prediction(
-            cluster_acc.reshape(*shape, -1), hidden.reshape(*shape, -1), scale.reshape(shape)
+            cluster_acc.reshape(*ids.shape, -1).copy(), hidden.reshape(*ids.shape, -1), scale.reshape(ids.shape)
         )
 
-    def _mix_tokens(self, layer: LayerWeights, h: np.ndarray, q: np.ndarray, s: np.ndarray, scratch: np.ndarray):
-        self._product(layer.token_in, q, self._acc_in)
-        kernels.recur(self._acc_in, s, layer.token_in.scale, layer.forget_bias, h, q, s, scratch)
-        self._product(layer.token_out, q, self._acc)
-        kernels.add_residual(self._x, self._acc, s, layer.token_out.scale)
+    def _forward(self, ids: np.ndarray, hidden: np.ndarray, scale: np.ndarray) -> None:
+        raise NotImplementedError
 
-    def _mix_channels(self, layer: LayerWeights, q: np.ndarray, s: np.ndarray):
-        self._product(layer.channel_up, q, self._acc_up)
-        kernels.square(self._acc_up, s, layer.channel_up.scale, self._q_hidden, s, self._scratch_hidden)
-        self._product(layer.channel_down, self._q_hidden, self._acc)
-        kernels.add_residual(self._x, self._acc, s, layer.channel_down.scale)
+
+class FusedSession(Session):
+    """Run everything in one compiled call."""
+
+    def __init__(self, network: ExactNetwork, lanes: int, recheck: bool):
+        super().__init__(network, lanes, recheck)
+        self._counts = np.zeros(3 if recheck else 0, np.int64)
+
+    def _forward(self, ids: np.ndarray, hidden: np.ndarray, scale: np.ndarray) -> None:
+        fused.forward(ids, self.network.stack, self._state, self._buffers, hidden, scale, self._counts)
+        if self._recheck and self._counts[2]:
+            raise HardwareError(carriers.RECHECK_FAILED)
+
+
+class ProductSession(Session):
+    """Return to Python for each matrix product, which torch computes."""
+
+    def __init__(self, network: ExactNetwork, lanes: int, recheck: bool):
+        super().__init__(network, lanes, recheck)
+        self._products = dict(network.products)
+        if recheck:
+            matrices = [m for layer in network.weights.layers for m in layer.matrices()]
+            for m in [*matrices, network.weights.head_cluster]:
+                self._products[id(m)] = carriers.rechecked(self._products[id(m)], m.q)
+
+    def _product(self, matrix: Matrix, q: np.ndarray, acc: np.ndarray) -> None:
+        if acc.shape[1] == len(matrix.q):
+            self._products[id(matrix)](q, acc)
+        else:  # the buffer has room for whole blocks of columns
+            exact = np.empty((len(q), len(matrix.q)), np.int32)
+            self._products[id(matrix)](q, exact)
+            acc[:, : exact.shape[1]] = exact
+
+    def _forward(self, ids: np.ndarray, hidden: np.ndarray, scale: np.ndarray) -> None:
+        w, state, work = self.network.weights, self._state, self._buffers
+        x, q, s, inverse_width = work.x, work.q, work.s, np.float32(1.0 / w.width)
+        kernels.embed(ids, w.embedding.q, w.embedding.scale, x)
+        for i, layer in enumerate(w.layers):
+            kernels.shifted_input(
+                x, inverse_width, layer.token_shift, state.last_token[i], q, s, work.scratch
+            )
+            self._product(layer.token_in, q, work.acc_in)
+            kernels.recur(
+                work.acc_in, s, layer.token_in.scale, layer.forget_bias, state.h[i], q, s, work.scratch
+            )
+            self._product(layer.token_out, q, work.acc)
+            kernels.add_residual(x, work.acc, s, layer.token_out.scale)
+            kernels.shifted_input(
+                x, inverse_width, layer.channel_shift, state.last_channel[i], q, s, work.scratch
+            )
+            self._product(layer.channel_up, q, work.acc_up)
+            kernels.square(work.acc_up, s, layer.channel_up.scale, work.q_hidden, s, work.scratch_hidden)
+            self._product(layer.channel_down, work.q_hidden, work.acc)
+            kernels.add_residual(x, work.acc, s, layer.channel_down.scale)
+        kernels.final_rows(x, inverse_width, hidden, scale, work.scratch)
+        self._product(w.head_cluster, hidden, work.acc_head)

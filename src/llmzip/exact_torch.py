@@ -1,6 +1,7 @@
-"""Exact inference on any torch device, CUDA included: the pseudo-code of ``docs/FORMAT.md`` with :mod:`llmzip.ops` only.
+"""Exact inference on any torch device, CUDA included.
 
-Slower on the CPU than :mod:`llmzip.exact`, which fuses the same steps; the tests hold the two against each other.
+This is the pseudo-code of ``docs/FORMAT.md`` with the operations of :mod:`llmzip.ops` only. Slower on the CPU
+than :mod:`llmzip.exact`, which fuses the same steps; the tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 from llmzip import kernels
 from llmzip.carriers import K_BLOCK
 from llmzip.errors import HardwareError
-from llmzip.exact import Prediction
+from llmzip.exact import Prediction, require_denormals
 from llmzip.ops import (
     absmax,
     add,
@@ -68,8 +69,8 @@ class TorchNetwork:
             self.layers.append((products, [torch.from_numpy(v).to(self.device) for v in vectors]))
         self.head = _Product(weights.head_cluster, self.device)
 
-    def session(self, lanes: int) -> TorchSession:
-        """Return a fresh state for `lanes` texts."""
+    def session(self, lanes: int, *, recheck: bool = False) -> TorchSession:  # noqa: ARG002
+        """Return a fresh state for `lanes` texts; other devices' products are not recomputed."""
         return TorchSession(self, lanes)
 
 
@@ -113,6 +114,7 @@ class TorchSession:
     @torch.inference_mode()
     def run(self, ids: np.ndarray) -> Prediction:
         """Feed inputs int32 ``[T, B]`` (BEGIN first) and return the predictions of what follows each."""
+        require_denormals()
         net = self.network
         at = torch.from_numpy(ids.astype(np.int64)).to(net.device)
         x = multiply(to_float(net.embedding[at]), net.embedding_scale[at][..., None])

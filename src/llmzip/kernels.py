@@ -1,8 +1,9 @@
 """The network's element-wise work on the CPU, fused into few passes.
 
-Each kernel is one stage between two matrix products of the pseudo-code in ``docs/FORMAT.md``; a comment names its
-lines. Every float32 operation is rounded once: literals and intermediates are wrapped in ``np.float32``, because numba
-would compute in float64, and nothing may be fused, reordered or replaced. Rows never look at other rows of a batch.
+Each kernel is one stage between two matrix products of the pseudo-code in ``docs/FORMAT.md``; a comment names
+its lines. Every float32 operation is rounded once: literals and intermediates are wrapped in ``np.float32``,
+because numba would compute in float64, and nothing may be fused, reordered or replaced. Rows never look at
+other rows of a batch.
 """
 
 from __future__ import annotations
@@ -17,11 +18,24 @@ PEAK = np.float32(127.0)
 PEAK_INVERSE = np.float32(1.0 / 127.0)
 LINEAR_BOUND = np.float32(1024.0)
 RESIDUAL_BOUND = np.float32(65536.0)
-# Adding and subtracting 1.5 * 2^23 rounds |v| <= 2^22 half to even, and vectorises where a call of rint does not.
+# Adding and subtracting 1.5 * 2^23 rounds |v| <= 2^22 half to even, and vectorises where a call of rint does
+# not.
 ROUNDER = np.float32(12582912.0)
 ONE = np.float32(1.0)
 HALF = np.float32(0.5)
 ZERO = np.float32(0.0)
+
+
+# 2^-126 and 1/2, whose product is a denormal; 2^-140, which is one, and 2^100
+DENORMAL_PROBE = np.array([0x00800000, 0x3F000000, 0x00000200, 0x71800000], np.int32).view(np.float32)
+
+
+@jit
+def denormals_flushed(probe):
+    """Tell whether this thread takes denormals for zero; `probe` is DENORMAL_PROBE, unknown to the compiler."""
+    made = np.float32(probe[0] * probe[1])
+    read = np.float32(probe[2] * probe[3])
+    return made == ZERO or read == ZERO
 
 
 @jit
@@ -109,9 +123,10 @@ def add_residual(x, acc, s, scales):
 
 @jit
 def shifted_input(x, inverse_width, shift, last, q, s, scratch):
-    """Normalise, shift and quantise the rows of `x`, ``[T * B, d]`` in time order, for a mixer's first product.
+    """Normalise, shift and quantise the rows of `x` for a mixer's first product.
 
-    `last` ``[B, d]`` is each lane's previous normalised row, updated; `scratch` float32 ``[2, d]``.
+    `x` ``[T * B, d]`` is in time order; `last` ``[B, d]`` is each lane's previous normalised row, updated;
+    `scratch` float32 ``[2, d]``.
     """
     lanes = last.shape[0]
     n, u = scratch[0], scratch[1]
@@ -175,7 +190,7 @@ def recur(acc, s, scales, forget_bias, h, q, s_out, scratch):
 
 @jit
 def square(acc, s, scales, q, s_out, scratch):
-    """Quantise the squared positive part of a product's output (Square 1-2); `scratch` float32 ``[hidden]``."""
+    """Quantise a product's squared positive part (Square 1-2); `scratch` float32 ``[hidden]``."""
     for row in range(q.shape[0]):
         for i in range(q.shape[1]):
             y = linear(acc[row, i], s[row], scales[i])

@@ -1,15 +1,17 @@
 """Lanes: a frame's tokens cut into stretches that advance together, one token each per step.
 
-The network then works on as many rows at once as there are lanes. Lanes differ by at most one token, so that all end
-within one step; earlier lanes are the longer ones.
+The network then works on as many rows at once as there are lanes. Lanes differ by at most one token, so that
+all end within one step; earlier lanes are the longer ones.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
-# Lanes for a frame of at least so many tokens. More lanes make both directions faster and cost about 30 bytes each,
-# because each starts cold (measured in docs/lanes.md).
+# Lanes for a frame of at least so many tokens. More lanes make both directions faster and cost about 30 bytes
+# each, because each starts cold (measured in docs/lanes.md).
 LANES_FROM_TOKENS = ((1 << 17, 32), (1 << 15, 16), (1 << 14, 8), (1 << 13, 4), (1 << 12, 2), (0, 1))
 MAX_LANES = 64
 
@@ -41,4 +43,4 @@ def inputs_of(grid: np.ndarray, begin: int) -> np.ndarray:
 def groups_of(lanes: int, workers: int) -> list[slice]:
     """Split the lanes evenly among at most `workers` threads, in order; no group is empty."""
     bounds = np.linspace(0, lanes, min(lanes, workers) + 1).astype(int).tolist()
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(bounds)]

@@ -1,9 +1,9 @@
 """The inner kernel of the ``int16`` carrier, written in LLVM's vector language.
 
 A tile of rows x 16 columns stays in registers; each step multiplies a pair of neighbouring k for all columns:
-``acc += q[k] * w[k] + q[k+1] * w[k+1]``. On x86 LLVM turns the pattern into one ``vpmaddwd`` per register, twice the
-work of a float32 multiply-add; on other machines into what they have. numba finds no such code from Python loops.
-All integer, so the result is the same everywhere.
+``acc += q[k] * w[k] + q[k+1] * w[k+1]``. On x86 LLVM turns the pattern into one ``vpmaddwd`` per register,
+twice the work of a float32 multiply-add; on other machines into what they have. numba finds no such code from
+Python loops. All integer, so the result is the same everywhere.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _tile(rows: int):
     """Make an intrinsic that computes `rows` rows of one block of 16 columns, given addresses as integers."""
 
     @intrinsic
-    def tile(typing_context, q, q_stride, weights, pairs, acc, acc_stride):
+    def tile(typing_context, q, q_stride, weights, pairs, acc, acc_stride):  # noqa: ARG001 - numba counts them
         signature = types.void(*[types.intp] * 6)
 
-        def generate(context, builder, signature, args):
+        def generate(context, builder, signature, args):  # noqa: ARG001 - likewise
             q, q_stride, weights, pairs, acc, acc_stride = args
             b = builder
             undefined, undefined_pairs = ir.Constant(_ACC, ir.Undefined), ir.Constant(_PAIRS32, ir.Undefined)
@@ -51,7 +51,8 @@ def _tile(rows: int):
             at = b.add(weights, b.mul(pair, ir.Constant(_I64, 2 * COLUMNS)))
             columns = []
             for v in range(VECTORS):
-                pointer = b.inttoptr(b.add(at, ir.Constant(_I64, 16 * v)), ir.VectorType(_I8, 16).as_pointer())
+                place = b.add(at, ir.Constant(_I64, 16 * v))
+                pointer = b.inttoptr(place, ir.VectorType(_I8, 16).as_pointer())
                 columns.append(b.sext(b.load(pointer, align=1), _PAIRS16))
             for r in range(rows):
                 row = b.add(q, b.mul(q_stride, ir.Constant(_I64, r)))
@@ -83,15 +84,24 @@ def _tile(rows: int):
     return tile
 
 
+def pack(weight: np.ndarray) -> np.ndarray:
+    """Return int8 ``[N, K]`` as the kernel reads it, ``[N / 16, K / 2, 16, 2]``, padded with zeros."""
+    n, k = weight.shape
+    padded = np.zeros((-(-n // COLUMNS) * COLUMNS, k + k % 2), np.int8)
+    padded[:n, :k] = weight
+    blocks = padded.reshape(-1, COLUMNS, padded.shape[1] // 2, 2)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
+
+
 _tile_full = _tile(ROWS)
 _tile_one = _tile(1)
 
 
 @jit
 def int16_product(q, packed, acc):
-    """Write int32 `acc` ``[M, N]`` for int16 `q` ``[M, K]`` and int8 `packed` ``[N / 16, K / 2, 16, 2]``, all contiguous.
+    """Write int32 `acc` ``[M, N]`` for int16 `q` ``[M, K]`` and int8 `packed` ``[N / 16, K / 2, 16, 2]``.
 
-    The caller guarantees the shapes: N a multiple of 16, K even and not 0.
+    The caller guarantees the shapes: N a multiple of 16, K even and not 0, all contiguous.
     """
     m, n = acc.shape
     k = q.shape[1]

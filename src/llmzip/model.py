@@ -1,13 +1,13 @@
 """The language model in plain PyTorch, for training.
 
-Tensors are time-major: ``[T, B, d]``, T steps of B independent lanes. The network is a gated linear recurrence
-(Hierarchically Gated Recurrent Network, Qin et al. 2023, with an algebraic gate), a squared-ReLU MLP (Primer, So et al.
-2021), pre-normalisation without gain, token shift (RWKV, Peng et al. 2023) and a two-level softmax whose classes are
-subtrees of the vocabulary's decision tree (Goodman 2001).
+Tensors are time-major: ``[T, B, d]``, T steps of B independent lanes. The network is a gated linear
+recurrence (Hierarchically Gated Recurrent Network, Qin et al. 2023, with an algebraic gate), a squared-ReLU
+MLP (Primer, So et al. 2021), pre-normalisation without gain, token shift (RWKV, Peng et al. 2023) and a
+two-level softmax whose classes are subtrees of the vocabulary's decision tree (Goodman 2001).
 
-Every nonlinearity is algebraic, because the archive is coded by :mod:`llmzip.exact`, which runs the same weights in
-integers and correctly rounded operations: nothing here may need an approximation there. Change both together, with
-the pseudo-code in ``docs/FORMAT.md``.
+Every nonlinearity is algebraic, because the archive is coded by :mod:`llmzip.exact`, which runs the same
+weights in integers and correctly rounded operations: nothing here may need an approximation there. Change
+both together, with the pseudo-code in ``docs/FORMAT.md``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, f: Tensor, u: Tensor, h0: Tensor) -> Tensor:
+        """Return h ``[T, B, d]`` for f and u of that shape and h0 ``[B, d]``."""
         h = torch.empty_like(u)
         previous = h0
         for t in range(f.shape[0]):
@@ -51,6 +52,7 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_h: Tensor):
+        """Return the gradients of f and u; none flows into h0, where back-propagation is truncated."""
         f, h, h0 = ctx.saved_tensors
         grad_u = grad_h.clone()
         for t in range(f.shape[0] - 2, -1, -1):
@@ -90,6 +92,7 @@ class TokenMixer(nn.Module):
         nn.init.zeros_(self.w_out.weight)
 
     def forward(self, n: Tensor, state: tuple[Tensor, Tensor], keep: Tensor):
+        """Return the output and the next state; `keep` ``[T, B, 1]`` is 0 where a text starts, else 1."""
         h0, last = state
         z, f, g = self.w_in(n + self.shift * shifted(n, last, keep)).float().chunk(3, -1)
         leak = (1 - algebraic_sigmoid(f + self.forget_bias)).square()
@@ -111,6 +114,7 @@ class ChannelMixer(nn.Module):
         nn.init.zeros_(self.w_down.weight)
 
     def forward(self, n: Tensor, last: Tensor, keep: Tensor):
+        """Return the output and the next state; `keep` is as for :class:`TokenMixer`."""
         a = torch.relu(self.w_up(n + self.shift * shifted(n, last, keep)))
         return self.w_down(a.square()).float(), n[-1].detach()
 
@@ -118,7 +122,8 @@ class ChannelMixer(nn.Module):
 class LanguageModel(nn.Module):
     """Map token ids to the hidden rows from which the two-level head predicts the next token.
 
-    `cluster_starts` (int, ``[clusters]``, rising from 0) cuts the sorted vocabulary into the classes of the head.
+    `cluster_starts` (int, ``[clusters]``, rising from 0) cuts the sorted vocabulary into the classes of the
+    head.
     """
 
     def __init__(self, config: ModelConfig, cluster_starts: Tensor):
@@ -144,7 +149,7 @@ class LanguageModel(nn.Module):
         return [(zero, zero, zero) for _ in range(self.config.layers)]
 
     def forward(self, ids: Tensor, state: list[tuple[Tensor, Tensor, Tensor]]):
-        """Return hidden rows float32 ``[T, B, d]`` and the state after them; BEGIN in `ids` resets its lane."""
+        """Return hidden rows float32 ``[T, B, d]`` and the state after; BEGIN in `ids` resets its lane."""
         keep = (ids != self.begin).to(torch.float32)[..., None]
         x = self.embedding(ids)
         after = []

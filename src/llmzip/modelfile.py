@@ -1,13 +1,15 @@
 """Model files: one ``.safetensors`` with weights, vocabulary and a JSON description.
 
-Matrices of 7-bit weights are packed, eight values in seven bytes. All metadata sits in one JSON string under the key
-``llmzip``: safetensors writes several keys in random order, and a model is named by the SHA-256 of its file.
+Matrices of 7-bit weights are packed, eight values in seven bytes. All metadata sits in one JSON string under
+the key ``llmzip``: safetensors writes several keys in random order, and a model is named by the SHA-256 of
+its file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,18 +38,23 @@ class Model:
 
 
 def pack7(q: np.ndarray) -> np.ndarray:
-    """Pack int8 values in [-64, 63], eight to seven bytes (uint8); their number must divide by eight."""
-    fields = (q.reshape(-1, 8).astype(np.int64) + 64).astype(np.uint64)
+    """Pack int8 values in [-64, 63], eight to seven bytes (uint8); zeros fill up the last eight."""
+    padded = np.zeros(-(-q.size // 8) * 8, np.int64)
+    padded[: q.size] = q.reshape(-1)
+    fields = (padded.reshape(-1, 8) + 64).astype(np.uint64)
     words = np.bitwise_or.reduce(fields << (np.arange(8, dtype=np.uint64) * np.uint64(7)), axis=1)
     return np.ascontiguousarray(words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :7]).reshape(-1)
 
 
 def unpack7(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Undo :func:`pack7`."""
+    """Undo :func:`pack7`; raises ValueError if `packed` is not what it makes of so many values."""
+    count = math.prod(shape)
+    if packed.dtype != np.uint8 or packed.shape != (-(-count // 8) * 7,):
+        raise ValueError(f"weights packed as {packed.dtype} {packed.shape}, not as the shape {shape} needs")
     words = np.zeros((packed.size // 7, 8), np.uint8)
     words[:, :7] = packed.reshape(-1, 7)
     fields = words.view("<u8") >> (np.arange(8, dtype=np.uint64) * np.uint64(7)) & np.uint64(127)
-    return (fields.astype(np.int16) - 64).astype(np.int8).reshape(shape)
+    return (fields.astype(np.int16) - 64).astype(np.int8).reshape(-1)[:count].reshape(shape)
 
 
 def _matrix_names(layers: int) -> list[str]:
@@ -102,7 +109,9 @@ def _description(data: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError("this is not a llmzip model file") from error
     if info["version"] != FILE_VERSION or info.get("profile") != PROFILE:
-        raise ModelError(f"the model has version {info['version']}, which this llmzip does not read (update llmzip)")
+        raise ModelError(
+            f"the model has version {info['version']}, which this llmzip does not read (update llmzip)"
+        )
     return info
 
 

@@ -81,26 +81,34 @@ def name_of(number: int) -> str | None:
 def for_archive(number: int | None, identity: bytes | None, named: str | None) -> Model:
     """Load the model an archive was made with.
 
-    The archive tells either the `number` of a shipped model or the `identity` of another (the first eight bytes of its
-    SHA-256); `named` is the user's choice, if any. Raises ModelError that says which model it must be and where to put
-    it.
+    The archive tells either the `number` of a shipped model or the `identity` of another (the first eight
+    bytes of its SHA-256); `named` is the user's choice, if any. Raises ModelError that says which model it
+    must be and where to put it.
     """
     if number is not None:
         if number not in SHIPPED:
-            raise ModelError(f"made with shipped model number {number}, which this llmzip does not know (update it)")
+            raise ModelError(
+                f"made with shipped model number {number}, which this llmzip does not know (update it)"
+            )
         name, shipped = SHIPPED[number]
         model = load(named or name)
         if model.digest.hex() != shipped:
-            raise ModelError(f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}")
+            raise ModelError(
+                f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}"
+            )
         return model
     assert identity is not None  # noqa: S101 - the archive header holds one of the two
     wanted = identity.hex()
     if named is not None:
         model = load(named)
         if model.digest[:8] != identity:
-            raise ModelError(f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE")
+            raise ModelError(
+                f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE"
+            )
         return model
     for path in _search_path():
         if path.is_file() and hashlib.sha256(path.read_bytes()).digest()[:8] == identity:
             return load(str(path))
-    raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")
+    raise ModelError(
+        f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})"
+    )

@@ -1,8 +1,9 @@
 """The only element-wise operations that exact inference may use on torch tensors.
 
-Each is one correctly rounded IEEE operation (or an exact one), so every device gives the same bits. What torch offers
-beside them is approximate, fused or reordered. Two traps are closed here: ``scalar / tensor`` is a reciprocal times
-the scalar in torch, and on CUDA ``tensor / scalar`` too, so both sides of :func:`divide` are whole tensors.
+Each is one correctly rounded IEEE operation (or an exact one), so every device gives the same bits. What
+torch offers beside them is approximate, fused or reordered. Two traps are closed here: ``scalar / tensor`` is
+a reciprocal times the scalar in torch, and on CUDA ``tensor / scalar`` too, so both sides of :func:`divide`
+are whole tensors.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
 def square_root(a: Tensor) -> Tensor:
     """Return the correctly rounded square root of float32.
 
-    torch's own float32 root is not (MKL's vector library: 8 % of results off by one unit on an AVX2 CPU), so it is
-    taken in float64 and rounded: no float32's root lies within 2^-51 of a rounding boundary, relatively, which is
-    more than the error of any float64 root.
+    torch's own float32 root is not (MKL's vector library: 8 % of results off by one unit on an AVX2 CPU), so
+    it is taken in float64 and rounded: no float32's root lies within 2^-51 of a rounding boundary,
+    relatively, which is more than the error of any float64 root.
     """
     return torch.sqrt(a.to(torch.float64)).to(torch.float32)
 

@@ -1,8 +1,8 @@
 """Text for training: files to documents to packed tokens to parallel streams.
 
-Documents of one file are separated by a line that holds only the byte 0x1E (record separator); a file without one is
-a document. Documents are cut into pieces, each starting with BEGIN and a fresh state, so that training sees what
-coding sees: lanes start at the top of a file and in the middle of one.
+Documents of one file are separated by a line that holds only the byte 0x1E (record separator); a file without
+one is a document. Documents are cut into pieces, each starting with BEGIN and a fresh state, so that training
+sees what coding sees: lanes start at the top of a file and in the middle of one.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ def documents(path: Path) -> Iterator[bytes]:
     yield from (d for d in path.read_bytes().split(SEPARATOR) if d)
 
 
-def pack(
-    tokenizer: Tokenizer, paths: Iterable[Path], target: Path, piece_bytes: int = 65536
-) -> None:
-    """Tokenise files into `target`/tokens.bin (uint16) and `target`/pieces.npy (int64 ``[n, 2]``: start, length)."""
+def pack(tokenizer: Tokenizer, paths: Iterable[Path], target: Path, piece_bytes: int = 65536) -> None:
+    """Tokenise files into the folder `target`.
+
+    It gets ``tokens.bin`` (uint16) and ``pieces.npy`` (int64 ``[n, 2]``: start, length).
+    """
     target.mkdir(parents=True, exist_ok=True)
     pieces, total = [], 0
     with open(target / "tokens.bin", "wb") as out:
@@ -59,8 +60,8 @@ class Packed:
 class Streams:
     """Deal shuffled pieces to `lanes` endless token streams, deterministically for a seed.
 
-    :meth:`next` returns inputs and targets int64 ``[steps, lanes]``; a lane that ends a piece goes on with BEGIN and
-    the next piece of the shuffle. :meth:`state` and :meth:`restore` continue at the same token.
+    :meth:`next` returns inputs and targets int64 ``[steps, lanes]``; a lane that ends a piece goes on with
+    BEGIN and the next piece of the shuffle. :meth:`state` and :meth:`restore` continue at the same token.
     """
 
     def __init__(self, packed: Packed, begin: int, lanes: int, seed: int):
@@ -71,9 +72,7 @@ class Streams:
         self._pending = [np.empty(0, np.int64)] * lanes
 
     def _shuffle(self) -> np.ndarray:
-        return np.random.default_rng([self._seed, self._epoch]).permutation(
-            len(self._packed.pieces)
-        )
+        return np.random.default_rng([self._seed, self._epoch]).permutation(len(self._packed.pieces))
 
     def _deal(self) -> int:
         if self._dealt == len(self._order):
@@ -112,6 +111,4 @@ class Streams:
         self._epoch, self._dealt = state["epoch"], state["dealt"]
         self._order = self._shuffle()
         self._lane = list(state["lanes"])
-        self._pending = [
-            self._sequence(p) if p >= 0 else np.empty(0, np.int64) for p, _ in self._lane
-        ]
+        self._pending = [self._sequence(p) if p >= 0 else np.empty(0, np.int64) for p, _ in self._lane]

@@ -14,7 +14,10 @@ LOGIT_UNIT = 4096 * math.log2(math.e)  # the coder's logits count in 2^-12 of a 
 
 
 def quantise(weight: torch.Tensor, factor: float = 1.0) -> Matrix:
-    """Round a float matrix ``[N, K]`` to 7 bits with a scale per row, times `factor`; an all-zero row gets scale 1."""
+    """Round a float matrix ``[N, K]`` to 7 bits with a scale per row, times `factor`.
+
+    An all-zero row gets scale 1 (times `factor`).
+    """
     w = weight.detach().to("cpu", torch.float64).numpy()
     peak = np.abs(w).max(axis=1)
     scale = np.where(peak > 0, peak / WEIGHT_PEAK, 1.0)

@@ -1,7 +1,7 @@
 """The two-level cross-entropy, with its gradient computed in the forward pass.
 
-A step needs the logits of 256 clusters and of one cluster's rows per token instead of the whole vocabulary's; keeping
-no graph over them keeps memory small.
+A step needs the logits of 256 clusters and of one cluster's rows per token instead of the whole vocabulary's;
+keeping no graph over them keeps memory small.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ def _softmax_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class TwoLevelCrossEntropy(torch.autograd.Function):
-    """Return the summed loss and the losses (nats) ``[N]`` of `target` (int64 ``[N]``) given rows `h` ``[N, d]``.
+    """Return the summed loss and the losses (nats) ``[N]`` of `target` given rows `h` ``[N, d]``.
 
-    `starts` are the clusters' first ids; targets outside ``[0, V)`` cost nothing and give no gradient.
+    `target` is int64 ``[N]``; `starts` are the clusters' first ids; targets outside ``[0, V)`` cost nothing
+    and give no gradient.
     """
 
     @staticmethod
     def forward(ctx, h: Tensor, w_cluster: Tensor, w_token: Tensor, target: Tensor, starts: Tensor):
+        """Compute the losses and, cluster by cluster, the gradients."""
         vocab, clusters = len(w_token), len(w_cluster)
         dtype = (
-            torch.get_autocast_dtype(h.device.type)
-            if torch.is_autocast_enabled(h.device.type)
-            else h.dtype
+            torch.get_autocast_dtype(h.device.type) if torch.is_autocast_enabled(h.device.type) else h.dtype
         )
         rows = torch.nonzero((target >= 0) & (target < vocab))[:, 0]
         target = target[rows]
@@ -39,7 +39,7 @@ class TwoLevelCrossEntropy(torch.autograd.Function):
         order = torch.argsort(cluster, stable=True)
         rows, target, cluster = rows[order], target[order], cluster[order]
         bounds = torch.searchsorted(cluster, torch.arange(clusters + 1, device=h.device)).tolist()
-        first = starts.tolist() + [vocab]
+        first = [*starts.tolist(), vocab]
 
         hs = h[rows].to(dtype)
         w1 = w_cluster.to(dtype)
@@ -54,9 +54,7 @@ class TwoLevelCrossEntropy(torch.autograd.Function):
             if lo == hi or first[k + 1] - first[k] == 1:
                 continue
             weights = w2[first[k] : first[k + 1]]
-            losses, grad = _softmax_gradient(
-                (hs[lo:hi] @ weights.t()).float(), target[lo:hi] - first[k]
-            )
+            losses, grad = _softmax_gradient((hs[lo:hi] @ weights.t()).float(), target[lo:hi] - first[k])
             loss_sorted[lo:hi] += losses
             grad = grad.to(dtype)
             grad_hs[lo:hi] += (grad @ weights).float()
@@ -70,5 +68,6 @@ class TwoLevelCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_sum: Tensor, _):
+        """Scale the gradients by that of the sum."""
         grad_h, grad_w1, grad_w2 = ctx.saved_tensors
         return grad_h * grad_sum, grad_w1 * grad_sum, grad_w2 * grad_sum, None, None

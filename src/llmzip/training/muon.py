@@ -1,7 +1,7 @@
 """Muon in float32: momentum, then the nearest orthogonal matrix as the step (Jordan et al. 2024).
 
-``torch.optim.Muon`` orthogonalises in bf16, which a CPU without bf16 instructions emulates: a step of the default
-model took 13 s there against 0.3 s here (docs/experiments.md).
+``torch.optim.Muon`` orthogonalises in bf16, which a CPU without bf16 instructions emulates: a step of the
+default model took 13 s there against 0.3 s here (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # noqa: ARG002 - torch's signature
         """Take one step (Nesterov momentum, decoupled weight decay)."""
         for group in self.param_groups:
             for p in group["params"]:
@@ -52,6 +52,4 @@ class Muon(torch.optim.Optimizer):
                 average = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
                 update = orthogonalise(p.grad.lerp(average, group["momentum"]))
                 tallness = max(1.0, p.shape[0] / p.shape[1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(
-                    update, alpha=-group["lr"] * tallness
-                )
+                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * tallness)

@@ -1,7 +1,7 @@
 """The training loop: forward pass, loss, backward pass, update; checkpoints; bits per byte of held-out text.
 
-Muon (Jordan et al. 2024) turns the matrices of the body, AdamW everything else. The learning rate warms up, stays flat
-and falls linearly to zero over the second half of the budget.
+Muon (Jordan et al. 2024) turns the matrices of the body, AdamW everything else. The learning rate warms up,
+stays flat and falls linearly to zero over the second half of the budget.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def keep_freed_memory() -> None:
 
 
 class Trainer:
-    """Own the model, its optimisers and its place in the data; :meth:`run` trains until the budget is used up."""
+    """Own the model, its optimisers and its place in the data; :meth:`run` uses the budget up."""
 
     def __init__(self, model: LanguageModel, packed: Packed, recipe: Recipe, folder: Path):
         self.model, self.recipe, self.folder = model, recipe, folder
@@ -71,9 +71,7 @@ class Trainer:
         others = [p for p in model.parameters() if id(p) not in chosen]
         self.optimisers = [
             Muon(matrices, lr=recipe.matrix_rate),
-            torch.optim.AdamW(
-                others, lr=recipe.vector_rate, betas=(0.9, 0.97), weight_decay=0.0, fused=True
-            ),
+            torch.optim.AdamW(others, lr=recipe.vector_rate, betas=(0.9, 0.97), weight_decay=0.0, fused=True),
         ]
         self.rates = [recipe.matrix_rate, recipe.vector_rate]
         self.state = model.initial_state(recipe.lanes)
@@ -179,7 +177,7 @@ def load_model(checkpoint_path: Path) -> LanguageModel:
 def bits_per_byte(
     model: LanguageModel, tokenizer: Tokenizer, files: Iterable[Path], lanes: int = 16
 ) -> dict[str, float]:
-    """Return the float model's bits per byte on each file (documents joined, dealt to `lanes` fresh lanes)."""
+    """Return the float model's bits per byte on each file: documents joined, dealt to fresh lanes."""
     result = {}
     for path in files:
         text = b"".join(documents(path))

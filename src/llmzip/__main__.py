@@ -1,0 +1,5 @@
+"""Run the command line as ``python -m llmzip``."""
+
+from llmzip.cli import main
+
+main()

@@ -1,0 +1,219 @@
+"""Frames to payloads and back: tokens, lanes, network and walk put together, in threads.
+
+The encoder knows all tokens, so worker threads run the network over whole stretches of time while the walk codes the
+stretch before. The decoder steps: each thread owns a group of lanes, walks them when it is their turn, and runs the
+network over them while the other groups walk. The order of coding is the same in both, and the bytes depend neither
+on the number of threads nor on the length of a stretch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmzip import coder, lanes, walk
+from llmzip.errors import FormatError
+from llmzip.exact import STRETCH_ROWS, ExactNetwork, Prediction
+from llmzip.mixing import new_maps
+from llmzip.modelfile import Model
+from llmzip.tree import DecisionTree, bind_clusters
+
+Progress = Callable[[int], None]  # is told the bytes done since the last call
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Hold a coded frame."""
+
+    payload: bytes
+    lane_bytes: list[int]  # bytes of the original in each lane
+
+
+class _Walker:
+    """Hold what one frame's walk changes: adaptive maps, the lanes' last tokens, buffers."""
+
+    def __init__(self, engine: Engine, lane_count: int):
+        self.engine = engine
+        self.maps = new_maps(len(engine.tree.nodes), engine.vocab)
+        self.work = walk.new_work(engine.tree)
+        self.previous = np.full(lane_count, -1, np.int32)
+
+    def encode(self, tokens: np.ndarray, seen: Prediction, state: np.ndarray, out: np.ndarray) -> int:
+        """Code a stretch of tokens ``[T, B]``."""
+        e = self.engine
+        rows = seen.cluster_acc, seen.hidden, seen.scale
+        return walk.encode_steps(
+            tokens, *rows, e.head, e.tree, self.work, self.maps, state, self.previous, out
+        )
+
+    def decode(
+        self, group: slice, left: np.ndarray, seen: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Decode one step of a group of lanes into `out` int32 ``[B]``; raises FormatError."""
+        e = self.engine
+        rows = seen.cluster_acc[0], seen.hidden[0], seen.scale[0]
+        shared = e.head, e.tree, self.work, self.maps, state, self.previous
+        status = walk.decode_lanes(group.start, group.stop, left, *rows, *shared, payload, out, e.lengths)
+        if status == walk.OVERREAD:
+            raise FormatError("the frame's data ends too early")
+        if status == walk.TOO_LONG:
+            raise FormatError("a token runs over the end of its lane")
+
+
+class Engine:
+    """Code frames with one model.
+
+    `threads` runs the network on so many threads; `device` other than "cpu" runs it on that torch device; `carrier` and
+    `stretch_rows` are for tests. None of them changes a byte.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        carrier: str | None = None,
+        stretch_rows: int = STRETCH_ROWS,
+    ):
+        weights = model.weights
+        self.tokenizer, self.threads, self.stretch_rows = model.tokenizer, threads, stretch_rows
+        self.vocab, self.begin = weights.vocab, weights.begin
+        self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
+        self.head = walk.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
+        self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
+        if device == "cpu":
+            self._network = ExactNetwork(weights, carrier=carrier)
+        else:
+            from llmzip.exact_torch import TorchNetwork
+
+            self._network = TorchNetwork(weights, device)
+
+    def encode(self, data: bytes, *, lane_count: int | None = None, progress: Progress | None = None) -> Coded | None:
+        """Code a frame of at least one byte; return None if that would not make it smaller."""
+        tokens = self.tokenizer.encode(data)
+        count = lane_count or lanes.lanes_for(len(tokens))
+        grid = lanes.cut(tokens, count)
+        lane_bytes = np.where(grid >= 0, self.lengths[grid], 0).sum(0, dtype=np.int64).tolist()
+        out = np.empty(len(data), np.uint8)
+        state, walker = coder.new_encoder(), _Walker(self, count)
+        at = 0
+        with closing(self._predictions(lanes.inputs_of(grid, self.begin))) as predictions:
+            for seen in predictions:
+                part = grid[at : at + len(seen.scale)]
+                at += len(part)
+                if walker.encode(part, seen, state, out) == walk.OVERFLOW:
+                    return None
+                if progress:
+                    progress(int(self.lengths[part[part >= 0]].sum()))
+        if coder.bytes_at_most(state, 0) > len(out):
+            return None
+        return Coded(out[: coder.finish(state, out)].tobytes(), lane_bytes)
+
+    def _predictions(self, inputs: np.ndarray):
+        """Yield the predictions of stretches of `inputs` ``[T, B]``, one stretch ahead, on the worker threads."""
+        groups = lanes.groups_of(inputs.shape[1], self.threads)
+        sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
+        steps = max(1, self.stretch_rows * len(groups) // inputs.shape[1])
+
+        with ThreadPoolExecutor(len(groups)) as pool:
+
+            def start(at: int) -> list[Future[Prediction]]:
+                parts = [np.ascontiguousarray(inputs[at : at + steps, g]) for g in groups]
+                return [pool.submit(s.run, p) for s, p in zip(sessions, parts, strict=True)]
+
+            ahead = start(0)
+            for at in range(0, len(inputs), steps):
+                done = [future.result() for future in ahead]
+                if at + steps < len(inputs):
+                    ahead = start(at + steps)
+                yield done[0] if len(done) == 1 else Prediction.join(done)
+
+    def decode(self, payload: bytes, lane_bytes: list[int], *, progress: Progress | None = None) -> bytes:
+        """Decode a frame; raises FormatError for a payload that no encoder made, whatever its bytes."""
+        data = np.frombuffer(payload, np.uint8).copy()  # the kernels are compiled for writable arrays
+        state = coder.new_decoder(data)
+        texts = _Decoding(self, data, lane_bytes, state, progress).run()
+        if not coder.used_up(state, data):
+            raise FormatError("the frame's data does not end where it should")
+        return b"".join(self.tokenizer.decode(ids) for ids in texts)
+
+    def session(self, lane_count: int):
+        """Return a fresh network state for `lane_count` lanes."""
+        return self._network.session(lane_count)
+
+
+class _Decoding:
+    """Decode one frame in as many threads as there are groups of lanes, taking turns."""
+
+    def __init__(
+        self, engine: Engine, payload: np.ndarray, lane_bytes: list[int], state: np.ndarray, progress: Progress | None
+    ):
+        self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
+        self.left = np.array(lane_bytes, np.int64)
+        self.walker = _Walker(engine, len(lane_bytes))
+        self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
+        self.active = [bool(self.left[g].any()) for g in self.groups]
+        self.turn = self._next(-1)
+        self.changed = threading.Condition()
+        self.failure: BaseException | None = None
+        self.tokens: list[list[np.ndarray]] = [[] for _ in self.groups]
+
+    def _next(self, index: int) -> int:
+        """Return the group whose turn follows that of `index`."""
+        count = len(self.groups)
+        order = [(index + 1 + i) % count for i in range(count)]
+        return next((g for g in order if self.active[g]), -1)
+
+    def run(self) -> list[np.ndarray]:
+        """Return the tokens of each lane."""
+        others = [threading.Thread(target=self._guarded, args=(g,)) for g in range(1, len(self.groups))]
+        for thread in others:
+            thread.start()
+        self._guarded(0)
+        for thread in others:
+            thread.join()
+        if self.failure is not None:
+            raise self.failure
+        texts = []
+        for group, steps in zip(self.groups, self.tokens, strict=True):
+            grid = np.stack(steps) if steps else np.empty((0, group.stop - group.start), np.int32)
+            texts += [column[column >= 0] for column in grid.T]
+        return texts
+
+    def _guarded(self, index: int) -> None:
+        try:
+            self._run_group(index)
+        except BaseException as error:
+            with self.changed:
+                self.failure = self.failure or error
+                self.changed.notify_all()
+
+    def _run_group(self, index: int) -> None:
+        engine, group, left = self.engine, self.groups[index], self.left
+        session = engine.session(group.stop - group.start)
+        inputs = np.full((1, group.stop - group.start), engine.begin, np.int32)
+        out = np.empty(len(left), np.int32)
+        while self.active[index]:
+            seen = session.run(inputs)
+            with self.changed:
+                self.changed.wait_for(lambda: self.turn == index or self.failure)
+                if self.failure:
+                    return
+            out[group] = -1
+            before = int(left[group].sum())
+            self.walker.decode(group, left, seen, self.state, self.payload, out)
+            after = int(left[group].sum())
+            with self.changed:
+                self.active[index] = after > 0
+                self.turn = self._next(index)
+                self.changed.notify_all()
+            self.tokens[index].append(out[group].copy())
+            inputs = np.maximum(out[group], 0)[None]
+            if self.progress:
+                self.progress(before - after)

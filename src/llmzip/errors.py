@@ -1,0 +1,37 @@
+"""Every error that llmzip raises for a reason a user can understand."""
+
+
+class LlmzipError(Exception):
+    """Be the base of all of them; the text is one line without the file's name."""
+
+
+class FormatError(LlmzipError):
+    """The data is not an llmzip archive, or is one that no llmzip wrote."""
+
+
+class TruncatedError(LlmzipError, EOFError):
+    """The archive ends before its last frame does."""
+
+
+class ChecksumError(LlmzipError):
+    """The content is not what was compressed."""
+
+
+class SalvageError(LlmzipError):
+    """Parts of a damaged archive are lost; the rest has been written."""
+
+
+class ModelError(LlmzipError):
+    """A model is missing, damaged, unknown, or not the one the archive needs."""
+
+
+class HardwareError(LlmzipError):
+    """This machine computes wrongly, or is set to compute inexactly."""
+
+
+class FileError(LlmzipError):
+    """A file is not one to read from or to write to; `filename` says which."""
+
+    def __init__(self, filename: str, text: str):
+        super().__init__(text)
+        self.filename = filename

@@ -1,0 +1,168 @@
+"""The whole network as one compiled call, on the ``int16`` carrier.
+
+The same stages as :class:`llmzip.exact.ProductSession`, without a return to Python between them: a step of a few rows
+takes a fraction of a millisecond, and two decoding threads that returned 50 times per step would fight for the
+interpreter. Weights of all layers are stacked, matrices packed for :mod:`llmzip.micro_kernel`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from llmzip import kernels
+from llmzip.jit import jit
+from llmzip.micro_kernel import COLUMNS, int16_product, pack
+from llmzip.weights import Weights
+
+RECHECK_EVERY = 128  # rows
+
+
+class Stack(NamedTuple):
+    """Hold the weights for :func:`forward`; the first axis of all but the embedding and the head is the layer."""
+
+    embedding: np.ndarray
+    embedding_scale: np.ndarray
+    token_shift: np.ndarray
+    token_in: np.ndarray
+    token_in_scale: np.ndarray
+    forget_bias: np.ndarray
+    token_out: np.ndarray
+    token_out_scale: np.ndarray
+    channel_shift: np.ndarray
+    channel_up: np.ndarray
+    channel_up_scale: np.ndarray
+    channel_down: np.ndarray
+    channel_down_scale: np.ndarray
+    head: np.ndarray
+    inverse_width: np.float32
+
+
+class State(NamedTuple):
+    """Hold what lanes carry from step to step, each float32 ``[layers, B, d]``."""
+
+    h: np.ndarray
+    last_token: np.ndarray
+    last_channel: np.ndarray
+
+
+class Buffers(NamedTuple):
+    """Hold the intermediate rows of one call; products have room for whole blocks of columns."""
+
+    x: np.ndarray
+    q: np.ndarray
+    q_hidden: np.ndarray
+    s: np.ndarray
+    acc_in: np.ndarray
+    acc_up: np.ndarray
+    acc: np.ndarray
+    acc_head: np.ndarray
+    scratch: np.ndarray
+    scratch_hidden: np.ndarray
+
+
+def stack(weights: Weights) -> Stack:
+    """Stack and pack the weights."""
+    layers = weights.layers
+    packed = [np.stack([pack(m.q) for m in column]) for column in zip(*(x.matrices() for x in layers), strict=True)]
+    scales = [np.stack([m.scale for m in column]) for column in zip(*(x.matrices() for x in layers), strict=True)]
+    return Stack(
+        embedding=weights.embedding.q,
+        embedding_scale=weights.embedding.scale,
+        token_shift=np.stack([x.token_shift for x in layers]),
+        token_in=packed[0],
+        token_in_scale=scales[0],
+        forget_bias=np.stack([x.forget_bias for x in layers]),
+        token_out=packed[1],
+        token_out_scale=scales[1],
+        channel_shift=np.stack([x.channel_shift for x in layers]),
+        channel_up=packed[2],
+        channel_up_scale=scales[2],
+        channel_down=packed[3],
+        channel_down_scale=scales[3],
+        head=pack(weights.head_cluster.q),
+        inverse_width=np.float32(1.0 / weights.width),
+    )
+
+
+def new_state(weights: Weights, lanes: int) -> State:
+    """Return the state before a text."""
+    shape = (len(weights.layers), lanes, weights.width)
+    return State(*(np.zeros(shape, np.float32) for _ in range(3)))
+
+
+def new_buffers(weights: Weights, rows: int) -> Buffers:
+    """Return buffers for calls of `rows` rows."""
+
+    def acc(columns: int) -> np.ndarray:
+        return np.empty((rows, -(-columns // COLUMNS) * COLUMNS), np.int32)
+
+    d, hidden = weights.width, weights.hidden
+    return Buffers(
+        x=np.empty((rows, d), np.float32),
+        q=np.empty((rows, d), np.int16),
+        q_hidden=np.empty((rows, hidden), np.int16),
+        s=np.empty(rows, np.float32),
+        acc_in=acc(3 * d),
+        acc_up=acc(hidden),
+        acc=acc(d),
+        acc_head=acc(len(weights.head_cluster.q)),
+        scratch=np.empty((2, d), np.float32),
+        scratch_hidden=np.empty(hidden, np.float32),
+    )
+
+
+@jit
+def row_is_right(q, packed, acc):
+    """Tell whether `acc` is the product of the row `q` and `packed`, by plain sums."""
+    for block in range(packed.shape[0]):
+        for column in range(packed.shape[2]):
+            total = np.int32(0)
+            for pair in range(packed.shape[1]):
+                total += np.int32(packed[block, pair, column, 0]) * np.int32(q[2 * pair])
+                total += np.int32(packed[block, pair, column, 1]) * np.int32(q[2 * pair + 1])
+            if total != acc[block * packed.shape[2] + column]:
+                return False
+    return True
+
+
+@jit
+def product(q, packed, acc, recheck):
+    """Multiply, and recompute every 128th row unless `recheck` is empty; count wrong rows in its last entry.
+
+    `recheck` int64 ``[3]``: rows since the last check, checks so far, wrong rows.
+    """
+    int16_product(q, packed, acc)
+    if len(recheck) == 0:
+        return
+    recheck[0] += len(q)
+    while recheck[0] >= RECHECK_EVERY:
+        recheck[0] -= RECHECK_EVERY
+        row = recheck[1] % len(q)
+        recheck[1] += 1
+        if not row_is_right(q[row], packed, acc[row]):
+            recheck[2] += 1
+
+
+@jit
+def forward(ids, net, state, work, hidden, scale, recheck):
+    """Run inputs int32 ``[T * B]`` in time order through the network (Step 1-9), and the head's first product.
+
+    Writes `hidden` int16 ``[T * B, d]``, `scale` float32 ``[T * B]``, `work.acc_head`; updates `state`.
+    """
+    x, q, s, scratch = work.x, work.q, work.s, work.scratch
+    kernels.embed(ids, net.embedding, net.embedding_scale, x)
+    for i in range(net.token_shift.shape[0]):
+        kernels.shifted_input(x, net.inverse_width, net.token_shift[i], state.last_token[i], q, s, scratch)
+        product(q, net.token_in[i], work.acc_in, recheck)
+        kernels.recur(work.acc_in, s, net.token_in_scale[i], net.forget_bias[i], state.h[i], q, s, scratch)
+        product(q, net.token_out[i], work.acc, recheck)
+        kernels.add_residual(x, work.acc, s, net.token_out_scale[i])
+        kernels.shifted_input(x, net.inverse_width, net.channel_shift[i], state.last_channel[i], q, s, scratch)
+        product(q, net.channel_up[i], work.acc_up, recheck)
+        kernels.square(work.acc_up, s, net.channel_up_scale[i], work.q_hidden, s, work.scratch_hidden)
+        product(work.q_hidden, net.channel_down[i], work.acc, recheck)
+        kernels.add_residual(x, work.acc, s, net.channel_down_scale[i])
+    kernels.final_rows(x, net.inverse_width, hidden, scale, scratch)
+    product(hidden, net.head, work.acc_head, recheck)

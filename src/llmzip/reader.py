@@ -1,0 +1,173 @@
+"""Read archives, from files and pipes alike, and check everything before believing it.
+
+::
+
+    for frame in Reader(stream):            # of all archives in the stream, one after another
+        ...                                 # frame.header.lane_bytes is () for a stored frame
+        frame.verify(content, model.digest)  # raises ChecksumError
+
+The end of the iteration means that nothing is missing. `scan` yields the same frames without their
+payloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import BinaryIO, NoReturn
+
+from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedError
+from llmzip.format import (
+    INCOMPLETE,
+    MAGIC,
+    MAX_HEAD,
+    START,
+    SYNC,
+    TRAILER,
+    VERSION,
+    Frame,
+    Trailer,
+    parse_frame,
+)
+
+CHUNK = 1 << 20
+
+FOREIGN = {
+    b"LZIP": "lzip",
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+}
+
+
+class Source:
+    """Read a stream that need not be seekable; what was peeked at comes again."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self._buffer = b""
+        self._at = 0
+
+    def peek(self, size: int) -> bytes:
+        """Return the next `size` bytes without taking them, fewer only where the stream ends."""
+        have = len(self._buffer) - self._at
+        if have < size:
+            # In pieces: memory grows with what is really there, not with what a header claims.
+            parts = [self._buffer[self._at :]]
+            while have < size and (more := self._stream.read(min(size - have, CHUNK))):
+                parts.append(more)
+                have += len(more)
+            self._buffer, self._at = b"".join(parts), 0
+        return self._buffer[self._at : self._at + size]
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes; raises TruncatedError if there are not so many."""
+        inside = min(size, len(self._buffer) - self._at)
+        self._at += inside
+        if self._at == len(self._buffer):
+            self._buffer, self._at = b"", 0
+        size -= inside
+        if size and self._stream.seekable():
+            target = self._stream.tell() + size
+            if target <= self._stream.seek(0, 2):
+                self._stream.seek(target)
+                return
+        while size and (data := self._stream.read(min(size, CHUNK))):
+            size -= len(data)
+        if size:
+            raise TruncatedError(INCOMPLETE)
+
+    def read(self, size: int) -> bytes:
+        """Take `size` bytes; raises TruncatedError if there are not so many."""
+        data = self.peek(size)
+        if len(data) < size:
+            raise TruncatedError(INCOMPLETE)
+        self.skip(size)
+        return data
+
+
+class Reader:
+    """Iterate over the frames of all archives in a stream.
+
+    Raises FormatError, TruncatedError or ChecksumError where the stream is not archives one after
+    another, complete and with all their frames in order. The content of a frame is for the caller to
+    verify. Without `payloads`, frames come without them, and the stream is read no more than needed.
+    """
+
+    def __init__(self, stream: BinaryIO, *, payloads: bool = True):
+        self._source = Source(stream)
+        self._payloads = payloads
+
+    def __iter__(self) -> Iterator[Frame]:
+        if not self._source.peek(1):
+            raise TruncatedError("the file is empty: not an llmzip archive")
+        _check_start(self._source.peek(MAX_HEAD))
+        while start := self._source.peek(len(START)):
+            if not start.startswith(START[: len(start)]):
+                raise FormatError("something else follows the end of the archive")
+            yield from self._archive()
+
+    def lose(self, frame: Frame, error: LlmzipError) -> NoReturn:  # noqa: ARG002 - Salvager needs it
+        """Raise the error that `frame` could not be decoded for."""
+        raise error
+
+    def _archive(self) -> Iterator[Frame]:
+        trailer = Trailer()
+        frame = self._frame(None)
+        while True:
+            trailer.add(frame)
+            yield frame
+            if frame.header.last:
+                break
+            frame = self._frame(frame)
+        # The frames say all that the trailer may say.
+        if trailer.count > 1:
+            expected = trailer.pack()
+            found = self._source.peek(len(expected))
+            if found != expected:
+                if expected.startswith(found):
+                    raise TruncatedError(INCOMPLETE)
+                raise ChecksumError("the list of frames at the end does not match the frames")
+            self._source.skip(len(found))
+
+    def _frame(self, previous: Frame | None) -> Frame:
+        window = self._source.peek(MAX_HEAD)
+        number = previous.header.number + 1 if previous else 1
+        if previous and not window.startswith(SYNC[: len(window)]):
+            if window.startswith(TRAILER):
+                raise FormatError(f"frame {number} and perhaps more are missing")
+            raise FormatError(
+                f"the archive is damaged: frame {number} does not begin where it should"
+            )
+        frame = parse_frame(window, previous and previous.archive)
+        if frame.header.number != number:
+            raise FormatError(f"frame {frame.header.number} comes where frame {number} should")
+        self._source.skip(frame.head_size)
+        if not self._payloads:
+            self._source.skip(frame.header.payload_size)
+            return frame
+        return replace(frame, payload=self._source.read(frame.header.payload_size))
+
+
+def scan(stream: BinaryIO) -> Iterator[Frame]:
+    """Return an iterator over all frames without their payloads; seeks over them where it can."""
+    return iter(Reader(stream, payloads=False))
+
+
+def _check_start(window: bytes) -> None:
+    """Raise FormatError unless a stream that begins with `window` may be an archive of this version."""
+    if window.startswith(START[: len(window)]):
+        return
+    for magic, name in FOREIGN.items():
+        if window.startswith(magic):
+            raise FormatError(f"not an llmzip archive but a {name} file (use {name})")
+    if not window.startswith(MAGIC):
+        raise FormatError("not an llmzip archive")
+    if window[len(MAGIC)] >= 0xF0:
+        raise FormatError("the beginning of the archive is missing")
+    raise FormatError(
+        f"archive version {window[len(MAGIC)]}, this llmzip reads version {VERSION} (update llmzip)"
+    )
