@@ -16,11 +16,12 @@ import torch
 from networks import hostile_weights, random_inputs, tiny_model, tiny_model_file, tiny_weights
 
 import llmzip
-from llmzip import carriers
+from llmzip import carriers, fused
 from llmzip.carriers import BINDERS
 from llmzip.errors import HardwareError
 from llmzip.exact import ExactNetwork, Prediction
 from llmzip.exact_torch import TorchNetwork
+from llmzip.micro_kernel import int16_product, pack
 from llmzip.modelfile import parse
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.weights import LayerWeights, Matrix, Weights
@@ -34,7 +35,6 @@ KINDS = {
     "tiny": lambda: tiny_weights(),
     "narrow and odd": lambda: tiny_weights(1, width=14, layers=1, hidden=22, clusters=5),
     "one cluster": lambda: tiny_weights(2, clusters=1),
-    "no layers": lambda: tiny_weights(3, layers=0),
     "hostile": lambda: hostile_weights(0),
 }
 
@@ -157,7 +157,7 @@ def test_carriers_give_the_same_bits(kind: str, name: str) -> None:
     network = ExactNetwork(weights, carrier=name)
     assert network.carrier == name
     assert_equal(network.session(LANES).run(ids), expected)
-    assert_equal(network.recheck().session(LANES).run(ids), expected)
+    assert_equal(network.session(LANES, recheck=True).run(ids), expected)
     assert_equal(in_stretches(network, ids[:9], 1), part(expected, slice(9), slice(None)))
 
 
@@ -260,7 +260,7 @@ def test_exact_network_is_close_to_the_float_network() -> None:
 
 def test_recheck_finds_a_broken_machine(weights: Weights, inputs: np.ndarray, monkeypatch) -> None:
     def flipping(weight: np.ndarray) -> carriers.Product:
-        right = carriers.bind_int16(weight)
+        right = carriers.bind_float32(weight)
 
         def product(q: np.ndarray, acc: np.ndarray) -> None:
             right(q, acc)
@@ -268,11 +268,40 @@ def test_recheck_finds_a_broken_machine(weights: Weights, inputs: np.ndarray, mo
 
         return product
 
-    monkeypatch.setitem(BINDERS, "int16", flipping)
-    network = ExactNetwork(weights, carrier="int16")
+    monkeypatch.setitem(BINDERS, "float32", flipping)
+    network = ExactNetwork(weights, carrier="float32")
     network.session(LANES).run(inputs)
-    with pytest.raises(HardwareError, match="matrix products"):
-        network.recheck().session(LANES).run(inputs)
+    with pytest.raises(HardwareError, match="two different matrix products"):
+        network.session(LANES, recheck=True).run(inputs)
+
+
+@pytest.mark.parametrize("wrong_row", [None, 0, 5, 39])
+def test_fused_product_rechecks_every_row_in_turn(wrong_row: int | None, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-63, 64, (30, 14)).astype(np.int8)
+    q = rng.integers(-127, 128, (40, 14)).astype(np.int16)
+    acc, counts = np.empty((40, 32), np.int32), np.zeros(3, np.int64)
+
+    def damaging(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
+        int16_product(q, packed, acc)
+        if wrong_row is not None:
+            acc[wrong_row, 29] += 1
+
+    monkeypatch.setattr(fused, "int16_product", damaging)
+    for _ in range(128):
+        fused.product.py_func(q, pack(weight), acc, counts)
+    assert counts.tolist() == [0, 40, 0 if wrong_row is None else 1]
+
+
+def test_fused_session_rechecks_and_raises(weights: Weights, inputs: np.ndarray) -> None:
+    network = ExactNetwork(weights, carrier="int16")
+    session = network.session(LANES, recheck=True)
+    session.run(inputs)
+    products = 4 * len(weights.layers) + 1
+    assert session._counts.tolist() == [products * inputs.size % 128, products * inputs.size // 128, 0]
+    session._counts[2] = 1
+    with pytest.raises(HardwareError, match="two different matrix products"):
+        session.run(inputs)
 
 
 @pytest.mark.parametrize("kind", [ExactNetwork, lambda weights: TorchNetwork(weights, "cpu")])
@@ -318,6 +347,7 @@ import sys
 import numpy as np
 
 from llmzip.exact import ExactNetwork
+from llmzip.micro_kernel import int16_product, pack
 from llmzip.modelfile import parse
 
 model, inputs, threads, carriers = sys.argv[1:]
@@ -325,7 +355,7 @@ weights, ids = parse(open(model, "rb").read()).weights, np.load(inputs)
 
 
 def report(name, network):
-    session = network.session(ids.shape[1])
+    session = network.session(ids.shape[1], recheck=True)
     stretch = len(ids) // 3
     seen = [session.run(ids[at : at + stretch]) for at in range(0, len(ids), stretch)]
     digest = hashlib.sha256()
@@ -343,7 +373,7 @@ for count in map(int, threads.split()):
         torch.set_num_threads(count)
         report(f"torch-{count}", TorchNetwork(weights, "cpu"))
     for carrier in carriers.split():
-        report(f"{carrier}-{count}", ExactNetwork(weights, carrier=carrier).recheck())
+        report(f"{carrier}-{count}", ExactNetwork(weights, carrier=carrier))
 assert count or "torch" not in sys.modules
 """
 

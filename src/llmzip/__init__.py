@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = (
-    # llmzip.codec
-    "compress",
-    "compress_stream",
-    "decompress",
-    "decompress_stream",
     # llmzip.errors
     "ChecksumError",
     "FileError",
@@ -33,9 +28,14 @@ __all__ = (
     "ModelError",
     "SalvageError",
     "TruncatedError",
+    # llmzip.codec
+    "compress",
+    "compress_stream",
+    "decompress",
+    "decompress_stream",
 )
 
-_CODEC = frozenset(__all__[:4])
+_CODEC = frozenset(__all__[-4:])
 
 
 def __getattr__(name: str) -> Any:

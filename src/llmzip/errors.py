@@ -26,7 +26,7 @@ class ModelError(LlmzipError):
 
 
 class HardwareError(LlmzipError):
-    """This machine computes wrongly, or is set to compute inexactly."""
+    """The machine computes wrongly, or is set to compute inexactly."""
 
 
 class FileError(LlmzipError):

@@ -68,7 +68,7 @@ class Cursor:
         return int.from_bytes(self.take(size), "little")
 
     def varint(self) -> int:
-        """Return the next varint; raises FormatError unless it is the shortest form of its value."""
+        """Return the next varint; raises FormatError unless in the shortest form of its value."""
         value = 0
         for i in range(VARINT_BYTES):
             group = self.integer(1)
@@ -82,9 +82,10 @@ class Cursor:
 
 @dataclass(frozen=True)
 class ArchiveHeader:
-    """Name an archive's model: the `number` of a shipped one, else the `identity` of another, else none.
+    """Name an archive's model: by the `number` of a shipped one, by `identity`, or by neither.
 
-    The identity is the first eight bytes of the SHA-256 of the model's file.
+    Neither: all frames are stored. The identity is the first eight bytes of the SHA-256 of the
+    model's file.
     """
 
     number: int | None = None
@@ -108,10 +109,10 @@ class ArchiveHeader:
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """Describe a frame: its number from 1, its content's size, its payload's, and those of its lanes.
+    """Describe a frame: its number from 1, the sizes of its content and payload in bytes.
 
-    `lane_bytes` holds the bytes of content in each lane, 1 to 64 of them, and nothing for a stored frame.
-    Raises FormatError for sizes that are out of bounds or do not go together.
+    `lane_bytes` holds the bytes of content in each of 1 to 64 lanes; it is empty for a stored
+    frame. Raises FormatError for sizes that are out of bounds or do not go together.
     """
 
     number: int
@@ -167,8 +168,8 @@ class FrameHeader:
 class Frame:
     """Hold a frame as it was read.
 
-    `archive` is the header of its archive, None if that is lost; `head` the header's bytes before the checksum
-    of the content, with those of the archive header if it is the first frame.
+    `archive` is the header of its archive, None if that is lost; `head` the header's bytes before
+    the checksum of the content, with those of the archive header if it is the first frame.
     """
 
     archive: ArchiveHeader | None
@@ -188,7 +189,7 @@ class Frame:
         return self.head_size + self.header.payload_size
 
     def verify(self, content: bytes, digest: bytes = NO_MODEL) -> None:
-        """Raise ChecksumError unless `content` is what was compressed with the model of that SHA-256."""
+        """Raise ChecksumError unless `content` is what was compressed with the model."""
         if content_checksum(self.header, self.head, content, digest) != self.checksum:
             raise ChecksumError(
                 f"frame {self.header.number} is damaged: its checksum does not match"
@@ -196,7 +197,7 @@ class Frame:
 
 
 def content_checksum(header: FrameHeader, head: bytes, content: bytes, digest: bytes) -> int:
-    """Return the CRC-32 that ties `content` to its model, its header and its place in the archive."""
+    """Return the CRC-32 that ties `content` to its model, its header and its place."""
     model = digest if header.lane_bytes else NO_MODEL
     seed = zlib.crc32(model + head + header.number.to_bytes(8, "little"))
     return zlib.crc32(content, seed)
@@ -205,8 +206,8 @@ def content_checksum(header: FrameHeader, head: bytes, content: bytes, digest: b
 def parse_frame(data: bytes, archive: ArchiveHeader | None) -> Frame:
     """Return the frame whose header starts `data`, without its payload.
 
-    A first frame begins with the archive header, any other one with the sync word; `archive` is the header of
-    the archive that the latter belongs to. `data` needs no more than MAX_HEAD bytes.
+    A first frame begins with the archive header, any other with the sync word; `archive` is the
+    header of the archive that the latter belongs to. No more than MAX_HEAD bytes are needed.
     """
     cursor = Cursor(data)
     number = 1
@@ -220,6 +221,8 @@ def parse_frame(data: bytes, archive: ArchiveHeader | None) -> Frame:
     checksum = cursor.integer(4)
     if zlib.crc32(data[: cursor.at]) & 0xFFFF != cursor.integer(2):
         raise ChecksumError(f"the header of frame {number} is damaged: its check does not match")
+    if header.lane_bytes and archive == ArchiveHeader():
+        raise FormatError(f"frame {number} needs a model, and the archive names none")
     return Frame(archive, header, head, checksum)
 
 
@@ -250,8 +253,8 @@ class Trailer:
 class Writer:
     """Write one archive, frame by frame.
 
-    `digest` is the SHA-256 of the model's file; `number` its number if it is a shipped one. An archive of one
-    stored frame needs no model and names none.
+    `digest` is the SHA-256 of the model's file; `number` its number if it is a shipped one. An
+    archive of one stored frame needs no model and names none.
     """
 
     def __init__(self, stream: BinaryIO, digest: bytes = NO_MODEL, number: int | None = None):
@@ -268,7 +271,10 @@ class Writer:
         payload: bytes | None = None,
         lane_bytes: Sequence[int] = (),
     ) -> None:
-        """Write a frame: `payload` is its coded form, with the bytes of `content` in each lane; else store it."""
+        """Write a frame; it is stored unless its coded form is given.
+
+        The coded form is the `payload` with the number of bytes of `content` in each lane.
+        """
         number = self._trailer.count + 1
         data = content if payload is None else payload
         header = FrameHeader(number, last, len(content), len(data), tuple(lane_bytes))

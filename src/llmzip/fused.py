@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from llmzip import kernels
+from llmzip.carriers import RECHECK_EVERY
 from llmzip.jit import jit
 from llmzip.micro_kernel import COLUMNS, int16_product, pack
 from llmzip.weights import Weights
 
-RECHECK_EVERY = 128  # rows
 
 
 class Stack(NamedTuple):

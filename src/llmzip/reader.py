@@ -93,8 +93,8 @@ class Reader:
     """Iterate over the frames of all archives in a stream.
 
     Raises FormatError, TruncatedError or ChecksumError where the stream is not archives one after
-    another, complete and with all their frames in order. The content of a frame is for the caller to
-    verify. Without `payloads`, frames come without them, and the stream is read no more than needed.
+    another, complete and with all their frames in order. The content of a frame is for the caller
+    to verify. Without `payloads`, frames come without them; a seekable stream is not read there.
     """
 
     def __init__(self, stream: BinaryIO, *, payloads: bool = True):
@@ -142,7 +142,7 @@ class Reader:
             raise FormatError(
                 f"the archive is damaged: frame {number} does not begin where it should"
             )
-        frame = parse_frame(window, previous and previous.archive)
+        frame = parse_frame(window, previous.archive if previous else None)
         if frame.header.number != number:
             raise FormatError(f"frame {frame.header.number} comes where frame {number} should")
         self._source.skip(frame.head_size)
@@ -158,7 +158,7 @@ def scan(stream: BinaryIO) -> Iterator[Frame]:
 
 
 def _check_start(window: bytes) -> None:
-    """Raise FormatError unless a stream that begins with `window` may be an archive of this version."""
+    """Raise FormatError unless `window` may begin an archive of this version."""
     if window.startswith(START[: len(window)]):
         return
     for magic, name in FOREIGN.items():

@@ -70,7 +70,9 @@ class Weights:
 
     def __post_init__(self) -> None:
         vocab, width = self.head_token.q.shape
-        hidden = self.layers[0].channel_up.q.shape[0] if self.layers else width
+        if not self.layers:
+            raise ModelError("the model has no layers")
+        hidden = self.layers[0].channel_up.q.shape[0]
         for name, value in (("vocab", vocab), ("width", width), ("hidden", hidden)):
             object.__setattr__(self, name, value)
         if not 0 < width <= MAX_WIDTH or width % 2 or not 0 < hidden <= MAX_HIDDEN or hidden % 2:

@@ -15,8 +15,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from llmzip.lanes import cut, inputs_of
 from llmzip.model import LanguageModel, ModelConfig
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.corpus import Packed, Streams, documents
@@ -174,30 +176,29 @@ def load_model(checkpoint_path: Path) -> LanguageModel:
 
 
 @torch.no_grad()
-def bits_per_byte(
-    model: LanguageModel, tokenizer: Tokenizer, files: Iterable[Path], lanes: int = 16
-) -> dict[str, float]:
-    """Return the float model's bits per byte on each file: documents joined, dealt to fresh lanes."""
+def nats_of(model: LanguageModel, ids: np.ndarray, lanes: int) -> float:
+    """Return what the float model pays for tokens ``[n]`` cut into `lanes` fresh lanes, in nats."""
+    grid = cut(ids, lanes)
+    inputs = torch.from_numpy(inputs_of(grid, model.begin)).long()
+    targets = torch.from_numpy(grid).long()
+    state, nats = model.initial_state(lanes), 0.0
+    for at in range(0, len(grid), 256):
+        hidden, state = model(inputs[at : at + 256], state)
+        total, _ = TwoLevelCrossEntropy.apply(
+            hidden.flatten(0, 1),
+            model.head_cluster,
+            model.head_token,
+            targets[at : at + 256].flatten(),
+            model.cluster_starts,
+        )
+        nats += float(total)
+    return nats
+
+
+def bits_per_byte(model: LanguageModel, tokenizer: Tokenizer, files: Iterable[Path]) -> dict[str, float]:
+    """Return the float model's bits per byte on each file, its documents joined."""
     result = {}
     for path in files:
         text = b"".join(documents(path))
-        ids = torch.from_numpy(tokenizer.encode(text).astype("int64"))
-        length = -(-len(ids) // lanes)
-        padded = torch.full((lanes * length,), -1, dtype=torch.int64)
-        padded[: len(ids)] = ids
-        targets = padded.view(lanes, length).t().contiguous()
-        inputs = torch.cat([torch.full((1, lanes), model.begin), targets[:-1].clamp(min=0)])
-        state = model.initial_state(lanes)
-        nats = 0.0
-        for at in range(0, length, 256):
-            hidden, state = model(inputs[at : at + 256], state)
-            total, _ = TwoLevelCrossEntropy.apply(
-                hidden.flatten(0, 1),
-                model.head_cluster,
-                model.head_token,
-                targets[at : at + 256].flatten(),
-                model.cluster_starts,
-            )
-            nats += float(total)
-        result[path.stem] = nats / math.log(2) / len(text)
+        result[path.stem] = nats_of(model, tokenizer.encode(text), 16) / math.log(2) / len(text)
     return result

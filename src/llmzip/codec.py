@@ -1,0 +1,142 @@
+"""Bytes and streams to archives and back."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import BinaryIO
+
+from llmzip import models
+from llmzip.engine import Coded, Engine
+from llmzip.errors import LlmzipError
+from llmzip.format import ArchiveHeader, Frame, Writer
+from llmzip.modelfile import Model
+from llmzip.reader import Reader
+from llmzip.salvage import Salvager
+
+FRAME_BYTES = 1 << 23  # content per frame: bounds the memory, and what one damaged byte can cost
+SAMPLE_BYTES = 1 << 14
+Progress = Callable[[int], None]
+
+_engines: dict[tuple[bytes, int, str], Engine] = {}
+
+
+def _engine(model: Model, threads: int, device: str) -> Engine:
+    """Return the engine for a model, kept for the next call."""
+    threads = threads or len(os.sched_getaffinity(0))
+    key = (model.digest, threads, device)
+    if key not in _engines:
+        _engines.clear()  # one model's memory is enough
+        _engines[key] = Engine(model, threads=threads, device=device)
+    return _engines[key]
+
+
+def _read_up_to(src: BinaryIO, size: int) -> bytes:
+    """Read `size` bytes, fewer only at the end: a pipe gives what it has."""
+    parts = []
+    while size and (part := src.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _encode(engine: Engine, content: bytes, progress: Progress | None) -> Coded | None:
+    """Code a frame, or return None if it is better stored; a hopeless sample saves the time of a hopeless frame."""
+    if not content:
+        return None
+    if len(content) >= 8 * SAMPLE_BYTES:
+        quarter = len(content) // 4
+        sample = b"".join(content[i * quarter :][: SAMPLE_BYTES // 4] for i in range(4))
+        if engine.encode(sample) is None:
+            return None
+    return engine.encode(content, progress=progress)
+
+
+def compress_stream(
+    src: BinaryIO,
+    dst: BinaryIO,
+    *,
+    model: str | None = None,
+    threads: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> None:
+    """Compress everything that `src` holds into one archive on `dst`.
+
+    Args:
+        src, dst: binary streams; they need not be seekable.
+        model: a shipped model's name or a model file; None for the default.
+        threads: for the network; 0 for one per core. The archive does not depend on it.
+        device: "cpu" or a torch device; the archive does not depend on it either.
+        progress: told the number of bytes compressed since it was last called.
+    """
+    loaded = models.load(model or models.DEFAULT)
+    writer = Writer(dst, loaded.digest, models.number_of(loaded.digest))
+    content = _read_up_to(src, FRAME_BYTES)
+    while True:
+        following = _read_up_to(src, FRAME_BYTES) if len(content) == FRAME_BYTES else b""
+        coded = _encode(_engine(loaded, threads, device), content, progress)
+        if coded is None:
+            writer.write(content, last=not following)
+        else:
+            writer.write(content, last=not following, payload=coded.payload, lane_bytes=coded.lane_bytes)
+        if not following:
+            return
+        content = following
+
+
+def decompress_stream(
+    src: BinaryIO,
+    dst: BinaryIO,
+    *,
+    model: str | None = None,
+    threads: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    keep_going: bool = False,
+) -> None:
+    """Decompress all archives in `src`, one after another, onto `dst`.
+
+    Every frame is verified before it is written, so what is on `dst` when an error is raised is right but incomplete.
+
+    Args:
+        src, dst, threads, device: as for :func:`compress_stream`.
+        model: the model to use; None to find the one that the archive names.
+        progress: told the number of bytes decompressed since it was last called.
+        keep_going: pass over what is damaged, and raise SalvageError at the end if anything was.
+    """
+    reader = Salvager(src) if keep_going else Reader(src)
+    for frame in reader:
+        try:
+            content = _decode(frame, model, threads, device, progress)
+        except LlmzipError as error:
+            reader.lose(frame, error)
+            continue
+        dst.write(content)
+
+
+def _decode(frame: Frame, named: str | None, threads: int, device: str, progress: Progress | None) -> bytes:
+    if not frame.header.lane_bytes:
+        frame.verify(frame.payload)
+        return frame.payload
+    archive = frame.archive or ArchiveHeader()
+    loaded = models.for_archive(archive.number, archive.identity, named)
+    engine = _engine(loaded, threads, device)
+    content = engine.decode(frame.payload, list(frame.header.lane_bytes), progress=progress)
+    frame.verify(content, loaded.digest)
+    return content
+
+
+def compress(data: bytes, *, model: str | None = None, threads: int = 0) -> bytes:
+    """Return `data` as an archive; arguments as for :func:`compress_stream`."""
+    out = io.BytesIO()
+    compress_stream(io.BytesIO(data), out, model=model, threads=threads)
+    return out.getvalue()
+
+
+def decompress(data: bytes, *, model: str | None = None, threads: int = 0) -> bytes:
+    """Return the content of the archives in `data`; raises LlmzipError for anything else."""
+    out = io.BytesIO()
+    decompress_stream(io.BytesIO(data), out, model=model, threads=threads)
+    return out.getvalue()
