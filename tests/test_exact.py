@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,15 @@ KINDS = {
     "one cluster": lambda: tiny_weights(2, clusters=1),
     "hostile": lambda: hostile_weights(0),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keep torch from waiting for a second thread at every small product."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +184,7 @@ def test_lanes_are_the_same_together_and_alone(
     network = ExactNetwork(weights)
     for groups in ([1] * LANES, [2, 3], [4, 1]):
         bounds = np.cumsum([0, *groups])
-        runs = [
-            network.session(b - a).run(np.ascontiguousarray(inputs[:, a:b]))
-            for a, b in zip(bounds, bounds[1:], strict=False)
-        ]
+        runs = [network.session(b - a).run(np.ascontiguousarray(inputs[:, a:b])) for a, b in pairwise(bounds)]
         assert_equal(Prediction.join(runs), expected)
 
 
@@ -381,7 +388,11 @@ assert count or "torch" not in sys.modules
 MATRIX = {
     "default": ({}, "1 2", "int16 int8 float32", STEPS),
     "sse": (
-        {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+        {
+            "ONEDNN_MAX_CPU_ISA": "SSE41",
+            "ATEN_CPU_CAPABILITY": "default",
+            "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+        },
         "2",
         "int8 float32",
         STEPS,

@@ -94,13 +94,23 @@ class Engine:
 
             self._network = TorchNetwork(weights, device)
 
-    def encode(self, data: bytes, *, lane_count: int | None = None, progress: Progress | None = None) -> Coded | None:
-        """Code a frame of at least one byte; return None if that would not make it smaller."""
+    def encode(
+        self,
+        data: bytes,
+        *,
+        lane_count: int | None = None,
+        capacity: int | None = None,
+        progress: Progress | None = None,
+    ) -> Coded | None:
+        """Code a frame of at least one byte; return None if it takes more than `capacity` bytes.
+
+        That is by default the size of `data`: a payload as large would better be stored.
+        """
         tokens = self.tokenizer.encode(data)
         count = lane_count or lanes.lanes_for(len(tokens))
         grid = lanes.cut(tokens, count)
         lane_bytes = np.where(grid >= 0, self.lengths[grid], 0).sum(0, dtype=np.int64).tolist()
-        out = np.empty(len(data), np.uint8)
+        out = np.empty(capacity or len(data), np.uint8)
         state, walker = coder.new_encoder(), _Walker(self, count)
         at = 0
         with closing(self._predictions(lanes.inputs_of(grid, self.begin))) as predictions:
@@ -210,10 +220,10 @@ class _Decoding:
             self.walker.decode(group, left, seen, self.state, self.payload, out)
             after = int(left[group].sum())
             with self.changed:
+                if self.progress:
+                    self.progress(before - after)
                 self.active[index] = after > 0
                 self.turn = self._next(index)
                 self.changed.notify_all()
             self.tokens[index].append(out[group].copy())
             inputs = np.maximum(out[group], 0)[None]
-            if self.progress:
-                self.progress(before - after)

@@ -82,7 +82,9 @@ class Session:
         self._forward(np.ascontiguousarray(ids).reshape(-1), hidden, scale)
         cluster_acc = self._buffers.acc_head[:, : len(w.head_cluster.q)]
         return Prediction(
-            cluster_acc.reshape(*ids.shape, -1).copy(), hidden.reshape(*ids.shape, -1), scale.reshape(ids.shape)
+            cluster_acc.reshape(*ids.shape, -1).copy(),
+            hidden.reshape(*ids.shape, -1),
+            scale.reshape(ids.shape),
         )
 
     def _forward(self, ids: np.ndarray, hidden: np.ndarray, scale: np.ndarray) -> None:

@@ -1,8 +1,8 @@
 """The whole network as one compiled call, on the ``int16`` carrier.
 
-The same stages as :class:`llmzip.exact.ProductSession`, without a return to Python between them: a step of a few rows
-takes a fraction of a millisecond, and two decoding threads that returned 50 times per step would fight for the
-interpreter. Weights of all layers are stacked, matrices packed for :mod:`llmzip.micro_kernel`.
+The same stages as :class:`llmzip.exact.ProductSession`, without a return to Python between them: a step of a
+few rows takes a fraction of a millisecond, and two decoding threads that returned 50 times per step would
+fight for the interpreter. Weights of all layers are stacked, matrices packed for :mod:`llmzip.micro_kernel`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from llmzip.micro_kernel import COLUMNS, int16_product, pack
 from llmzip.weights import Weights
 
 
-
 class Stack(NamedTuple):
-    """Hold the weights for :func:`forward`; the first axis of all but the embedding and the head is the layer."""
+    """Hold the weights for :func:`forward`; the first axis is the layer, but for embedding and head."""
 
     embedding: np.ndarray
     embedding_scale: np.ndarray
@@ -65,8 +64,9 @@ class Buffers(NamedTuple):
 def stack(weights: Weights) -> Stack:
     """Stack and pack the weights."""
     layers = weights.layers
-    packed = [np.stack([pack(m.q) for m in column]) for column in zip(*(x.matrices() for x in layers), strict=True)]
-    scales = [np.stack([m.scale for m in column]) for column in zip(*(x.matrices() for x in layers), strict=True)]
+    kinds = list(zip(*(x.matrices() for x in layers), strict=True))
+    packed = [np.stack([pack(m.q) for m in matrices]) for matrices in kinds]
+    scales = [np.stack([m.scale for m in matrices]) for matrices in kinds]
     return Stack(
         embedding=weights.embedding.q,
         embedding_scale=weights.embedding.scale,
@@ -129,7 +129,7 @@ def row_is_right(q, packed, acc):
 
 @jit
 def product(q, packed, acc, recheck):
-    """Multiply, and recompute every 128th row unless `recheck` is empty; count wrong rows in its last entry.
+    """Multiply; unless `recheck` is empty, recompute every 128th row and count the wrong ones.
 
     `recheck` int64 ``[3]``: rows since the last check, checks so far, wrong rows.
     """
@@ -147,7 +147,7 @@ def product(q, packed, acc, recheck):
 
 @jit
 def forward(ids, net, state, work, hidden, scale, recheck):
-    """Run inputs int32 ``[T * B]`` in time order through the network (Step 1-9), and the head's first product.
+    """Run inputs int32 ``[T * B]`` in time order through the network and the head's first product (Step 1-9).
 
     Writes `hidden` int16 ``[T * B, d]``, `scale` float32 ``[T * B]``, `work.acc_head`; updates `state`.
     """
@@ -159,7 +159,9 @@ def forward(ids, net, state, work, hidden, scale, recheck):
         kernels.recur(work.acc_in, s, net.token_in_scale[i], net.forget_bias[i], state.h[i], q, s, scratch)
         product(q, net.token_out[i], work.acc, recheck)
         kernels.add_residual(x, work.acc, s, net.token_out_scale[i])
-        kernels.shifted_input(x, net.inverse_width, net.channel_shift[i], state.last_channel[i], q, s, scratch)
+        kernels.shifted_input(
+            x, net.inverse_width, net.channel_shift[i], state.last_channel[i], q, s, scratch
+        )
         product(q, net.channel_up[i], work.acc_up, recheck)
         kernels.square(work.acc_up, s, net.channel_up_scale[i], work.q_hidden, s, work.scratch_hidden)
         product(work.q_hidden, net.channel_down[i], work.acc, recheck)

@@ -46,8 +46,8 @@ class _Loss:
         several = self.last > self.first
         name = f"frames {self.first} to {self.last}" if several else f"frame {self.first}"
         if self.start is None or self.end is None:
-            return f"{name} of unknown size"
-        return f"{name} (bytes {self.start} to {self.end - 1})"
+            return f"{name} lost (size unknown)"
+        return f"{name} lost (bytes {self.start} to {self.end - 1})"
 
 
 class _Archive:
@@ -100,13 +100,13 @@ class _Archive:
                     loss.start, loss.end = starts[loss.first - 1], starts[loss.last]
         notes = [str(loss) for loss in self.losses[:MAX_NOTES]]
         if len(self.losses) > MAX_NOTES:
-            notes.append(f"{len(self.losses) - MAX_NOTES} more runs of frames")
+            notes.append(f"{len(self.losses) - MAX_NOTES} more losses")
         if not trailer and not self.complete:
-            notes.append(f"everything after frame {self.next - 1}")
+            notes.append(f"everything after frame {self.next - 1} lost")
         if trailer and self.trailer.count == self.next - 1 and self.trailer.pack() != trailer:
-            notes.append("the certainty that all frames are of this archive")
+            notes.append("frames of another archive are among them")
         if not trailer and self.complete and self.next > 2:
-            notes.append("the list of frames at the end")
+            notes.append("the list of frames at the end lost")
         return notes
 
 
@@ -150,12 +150,12 @@ class Salvager:
         if not self._kept:
             raise FormatError("nothing can be salvaged: no undamaged frame was found")
         if self._skipped and not self._notes:
-            self._notes.append("bytes that belong to no frame")
+            self._notes.append("bytes that belong to no frame left out")
         if self._notes:
-            raise SalvageError(f"lost: {', '.join(self._notes)}; the rest was kept")
+            raise SalvageError(f"damaged: {', '.join(self._notes)}; the rest is written")
 
     def _examine(self, archive: _Archive, frame: Frame) -> Iterator[Frame]:
-        """Yield `frame` with its payload, if there is so much, and go to where the next may begin."""
+        """Yield `frame` with its payload, and go to where the next one may begin."""
         archive.begin(frame)
         window = self._source.peek(frame.stored_size + len(MAGIC))
         rest = window[frame.stored_size :]
@@ -205,12 +205,13 @@ def _frame(window: bytes, archive: _Archive | None) -> Frame | None:
     """Return the frame that begins `window` if its header is sound and in its place."""
     if not window.startswith((START, SYNC)):
         return None
+    if archive and archive.complete:
+        archive = None  # the header of the next one is lost
     try:
         frame = parse_frame(window, archive.header if archive else None)
     except LlmzipError:
         return None
-    started = archive and not archive.complete and not window.startswith(START)
-    if archive and started and frame.header.number < archive.next:
+    if archive and window.startswith(SYNC) and frame.header.number < archive.next:
         return None
     return frame
 

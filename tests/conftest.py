@@ -1,0 +1,24 @@
+import hypothesis
+import pytest
+from networks import tiny_model_file
+
+from llmzip.modelfile import Model, parse
+
+# Kernels compile in the first example.
+hypothesis.settings.register_profile("llmzip", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("llmzip")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Model:
+    return parse(tiny_model_file())
+
+
+@pytest.fixture
+def tiny_file(tmp_path, monkeypatch):
+    """The tiny model as a file, on the search path."""
+    path = tmp_path / "models" / "tiny.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(tiny_model_file())
+    monkeypatch.setenv("LLMZIP_MODEL_PATH", str(path.parent))
+    return path

@@ -1,0 +1,93 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from texts import HARD, noise, words
+
+from llmzip.engine import Engine
+from llmzip.errors import FormatError
+
+
+@pytest.fixture(scope="module")
+def engine(tiny):
+    return Engine(tiny, threads=2)
+
+
+def coded(engine, data, lanes):
+    """Code `data` with room to spare, so that short texts are coded too."""
+    result = engine.encode(data, lane_count=lanes, capacity=2 * len(data) + 64)
+    assert result is not None
+    return result
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 8, 64])
+@pytest.mark.parametrize("kind", HARD)
+def test_round_trip_of_hard_texts(engine, kind, lanes):
+    data = HARD[kind]
+    result = coded(engine, data, lanes)
+    assert sum(result.lane_bytes) == len(data)
+    assert engine.decode(result.payload, result.lane_bytes) == data
+
+
+@given(data=st.binary(min_size=1, max_size=400), lanes=st.sampled_from([1, 2, 4, 16]))
+def test_round_trip_of_any_bytes(engine, data, lanes):
+    result = coded(engine, data, lanes)
+    assert engine.decode(result.payload, result.lane_bytes) == data
+
+
+def test_payload_is_the_same_for_all_threads_stretches_and_carriers(tiny):
+    data = words(1500) + "ü漢".encode() * 20
+    settings = [
+        {"threads": 1, "carrier": "int16"},
+        {"threads": 2, "carrier": "int16", "stretch_rows": 8},
+        {"threads": 3, "carrier": "float32", "stretch_rows": 64},
+        {"threads": 2, "carrier": "int8", "stretch_rows": 1},
+    ]
+    engines = [Engine(tiny, **setting) for setting in settings]
+    results = [coded(e, data, 8) for e in engines]
+    assert len({r.payload for r in results}) == 1
+    for e in engines:
+        assert e.decode(results[0].payload, results[0].lane_bytes) == data
+
+
+def test_payload_is_the_same_on_a_torch_device(tiny):
+    data = words(200)
+    result = coded(Engine(tiny), data, 2)
+    other = Engine(tiny, threads=2, device="cpu:0")  # a torch device; CUDA where there is one is tested in test_exact
+    assert coded(other, data, 2) == result
+    assert other.decode(result.payload, result.lane_bytes) == data
+
+
+def test_noise_is_refused(engine):
+    assert engine.encode(noise(3000)) is None
+
+
+def test_every_truncation_is_refused(engine):
+    data = words(60)
+    result = coded(engine, data, 2)
+    for size in range(len(result.payload)):
+        with pytest.raises(FormatError):
+            engine.decode(result.payload[:size], result.lane_bytes)
+
+
+def test_surplus_bytes_are_refused(engine):
+    result = coded(engine, words(60), 1)
+    with pytest.raises(FormatError):
+        engine.decode(result.payload + b"\0", result.lane_bytes)
+
+
+@given(payload=st.binary(min_size=1, max_size=300), lane_bytes=st.lists(st.integers(0, 500), min_size=1, max_size=8))
+def test_any_payload_ends_in_bytes_or_an_error(engine, payload, lane_bytes):
+    try:
+        out = engine.decode(payload, lane_bytes)
+    except FormatError:
+        return
+    assert len(out) == sum(lane_bytes)
+
+
+def test_progress_counts_every_byte(engine):
+    data, seen = words(500), []
+    result = engine.encode(data, lane_count=4, progress=seen.append)
+    assert sum(seen) == len(data)
+    seen.clear()
+    engine.decode(result.payload, result.lane_bytes, progress=seen.append)
+    assert sum(seen) == len(data)
