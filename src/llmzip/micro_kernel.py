@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from llmzip.jit import jit
 
-ROWS = 4  # with 2 vectors of 8 columns: 8 accumulators, the best of the tiles tried (docs/speed.md)
+ROWS = 4  # with 2 vectors of 8 columns: 8 accumulators, the best of the tiles tried (docs/experiments.md)
 VECTORS = 2
 COLUMNS = 8 * VECTORS
 ROWS_AT_ONCE = 32  # their products stay in the first caches while the weights stream past

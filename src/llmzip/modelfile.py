@@ -127,7 +127,11 @@ def parse(data: bytes) -> Model:
 
 def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) -> Model:
     width, hidden, vocab, layers = (info[k] for k in ("width", "hidden", "vocab", "layers"))
-    starts = tensors["head.cluster.starts"]
+
+    def integers(name: str, kind: type[np.integer]) -> np.ndarray:
+        if tensors[name].dtype != kind or tensors[name].ndim != 1:
+            raise ModelError(f"the model's {name} has the wrong type or shape")
+        return tensors[name]
 
     def matrix(name: str, rows: int, columns: int) -> Matrix:
         return Matrix(unpack7(tensors[name + ".packed"], (rows, columns)), tensors[name + ".scale"])
@@ -146,19 +150,19 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
                 channel_down=matrix(at + "channel.down", width, hidden),
             )
         )
+    starts = integers("head.cluster.starts", np.int32)
     weights = Weights(
         embedding=matrix("embedding", vocab + 1, width),
         layers=tuple(built),
         head_cluster=matrix("head.cluster", len(starts), width),
         head_token=matrix("head.token", vocab, width),
-        cluster_starts=starts.astype(np.int32),
+        cluster_starts=starts,
     )
-    ends = np.cumsum(tensors["vocabulary.lengths"].astype(np.int64))
-    blob = tensors["vocabulary.bytes"].tobytes()
-    if len(ends) != vocab or ends[-1] != len(blob):
-        raise ModelError("the model's vocabulary is damaged")
-    tokens = [blob[a:b] for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
-    return Model(weights, Tokenizer(tokens, tensors["vocabulary.ranks"]), digest, info)
+    offsets = np.cumsum([0, *integers("vocabulary.lengths", np.uint8).tolist()])
+    if len(offsets) != vocab + 1:
+        raise ModelError("the model's vocabulary has the wrong size")
+    blob, ranks = integers("vocabulary.bytes", np.uint8), integers("vocabulary.ranks", np.int32)
+    return Model(weights, Tokenizer.from_arrays(blob, offsets, ranks), digest, info)
 
 
 def read(path: Path) -> Model:

@@ -50,6 +50,7 @@ class Source:
         self._stream = stream
         self._buffer = b""
         self._at = 0
+        self.position = 0  # bytes taken
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes without taking them, fewer only where the stream ends."""
@@ -65,6 +66,7 @@ class Source:
 
     def skip(self, size: int) -> None:
         """Pass over `size` bytes; raises TruncatedError if there are not so many."""
+        self.position += size
         inside = min(size, len(self._buffer) - self._at)
         self._at += inside
         if self._at == len(self._buffer):
@@ -101,10 +103,15 @@ class Reader:
         self._source = Source(stream)
         self._payloads = payloads
 
+    @property
+    def position(self) -> int:
+        """Return how many bytes of the stream have been dealt with."""
+        return self._source.position
+
     def __iter__(self) -> Iterator[Frame]:
         if not self._source.peek(1):
             raise TruncatedError("the file is empty: not an llmzip archive")
-        _check_start(self._source.peek(MAX_HEAD))
+        check_start(self._source.peek(MAX_HEAD))
         while start := self._source.peek(len(START)):
             if not start.startswith(START[: len(start)]):
                 raise FormatError("something else follows the end of the archive")
@@ -139,9 +146,7 @@ class Reader:
         if previous and not window.startswith(SYNC[: len(window)]):
             if window.startswith(TRAILER):
                 raise FormatError(f"frame {number} and perhaps more are missing")
-            raise FormatError(
-                f"the archive is damaged: frame {number} does not begin where it should"
-            )
+            raise FormatError(f"the archive is damaged: frame {number} does not begin where it should")
         frame = parse_frame(window, previous.archive if previous else None)
         if frame.header.number != number:
             raise FormatError(f"frame {frame.header.number} comes where frame {number} should")
@@ -157,7 +162,7 @@ def scan(stream: BinaryIO) -> Iterator[Frame]:
     return iter(Reader(stream, payloads=False))
 
 
-def _check_start(window: bytes) -> None:
+def check_start(window: bytes) -> None:
     """Raise FormatError unless `window` may begin an archive of this version."""
     if window.startswith(START[: len(window)]):
         return

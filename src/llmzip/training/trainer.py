@@ -107,7 +107,7 @@ class Trainer:
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens += targets.numel()
-        return float(loss)
+        return loss.item()
 
     def run(self, report_every: int = 50) -> None:
         """Train until the budget is used up, writing metrics.jsonl and checkpoint.pt."""

@@ -1,0 +1,241 @@
+"""Convert named files: where the output goes, what is refused, progress, removal of the source."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from llmzip.errors import FileError, LlmzipError, SalvageError
+from llmzip.format import MAGIC, MAX_HEAD
+from llmzip.output import check_target, output_file, standard_output
+from llmzip.reader import check_start, scan
+
+SUFFIX = ".lz"
+STANDARD = "-"  # standard input or output
+
+Progress = Callable[[int], None]
+
+
+@contextmanager
+def open_source(name: str, *, archive: bool, force: bool = False, special: bool = True) -> Iterator[BinaryIO]:
+    """Open a file, or standard input, for reading; raises FileError for what should not be read.
+
+    `archive` says that it must be an archive, which nobody types: `force` allows to. `special` allows
+    devices and pipes.
+    """
+    if name == STANDARD:
+        if sys.stdin is None:
+            raise FileError("(stdin)", "is closed")
+        if archive and sys.stdin.isatty() and not force:
+            raise FileError("(stdin)", "is a terminal (give a file; --help shows examples)")
+        yield sys.stdin.buffer
+        return
+    status = os.stat(name)
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(name, "is a directory (give its files, or make it one with tar)")
+    if not special and not stat.S_ISREG(status.st_mode):
+        raise FileError(name, "is not a regular file (use -c, or -o FILE)")
+    with open(name, "rb") as file:
+        yield file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion(ABC):
+    """Hold the options that both directions share."""
+
+    output: str | None = None  # file name
+    stdout: bool = False
+    force: bool = False
+    keep: bool = False
+    remove: bool = False
+    quiet: bool = False
+    model: str | None = None
+    threads: int = 0
+
+    archive_in = False
+    archive_out = False
+
+    @abstractmethod
+    def derive(self, name: str) -> str:
+        """Return the name of the output for that of the input; raises FileError if there is none."""
+
+    @abstractmethod
+    def check(self, name: str, head: bytes) -> None:
+        """Raise LlmzipError for a file that begins with `head` and need not be tried."""
+
+    @abstractmethod
+    def total(self, source: BinaryIO) -> int | None:
+        """Return the bytes of text that will be converted, if that can be told."""
+
+    @abstractmethod
+    def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
+        """Do the work."""
+
+    def conflict(self, count: int) -> str | None:
+        """Say why these options cannot be used together for `count` files."""
+        if self.output is not None and self.stdout:
+            return "-o and -c exclude each other"
+        if self.output == "":
+            return "-o needs the name of a file"
+        if self.output and count > 1:
+            return "-o goes with one file"
+        if self.remove and (self.stdout or self.output == STANDARD):
+            return "--rm does not go with standard output"
+        if self.remove and self.keep:
+            return "--rm and -k exclude each other"
+        return None
+
+    def run(self, name: str) -> None:
+        """Convert one file, all or nothing; SalvageError means that there is an output nevertheless."""
+        loss: SalvageError | None = None
+        special = self.stdout or self.output is not None
+        with open_source(name, archive=self.archive_in, force=self.force, special=special) as source:
+            status = os.fstat(source.fileno())
+            if stat.S_ISREG(status.st_mode):
+                self.check(name, source.peek(MAX_HEAD)[:MAX_HEAD])  # type: ignore[attr-defined]
+            target = self._target(name)
+            with (
+                self._destination(target, status) as destination,
+                self._progress(name, source, status, target) as progress,
+            ):
+                try:
+                    self.convert(source, destination, progress)
+                except SalvageError as error:
+                    loss = error
+        if loss:
+            raise loss
+        if self.remove and name != STANDARD:
+            _remove(name, status)
+
+    def _target(self, name: str) -> str | None:
+        """Return the name of the output file, None for standard output."""
+        if self.stdout or (self.output or name) == STANDARD:
+            return None
+        return self.output or self.derive(name)
+
+    @contextmanager
+    def _destination(self, target: str | None, source: os.stat_result) -> Iterator[BinaryIO]:
+        if target is None:
+            self._check_standard_output(source)
+            with standard_output() as stream:
+                yield stream
+            return
+        regular = check_target(target, source=source, force=self.force)
+        if self.remove and not regular:
+            raise FileError(target, "is not a regular file: --rm would lose the data")
+        with output_file(target, source=source, force=self.force) as stream:
+            yield stream
+
+    def _check_standard_output(self, source: os.stat_result) -> None:
+        if sys.stdout is None:
+            raise FileError("(stdout)", "is closed")
+        if self.archive_out and os.isatty(1) and not self.force:
+            raise FileError("(stdout)", "is a terminal, and archives are not text (use -o FILE, or -f)")
+        status = os.fstat(1)
+        if stat.S_ISREG(status.st_mode) and os.path.samestat(source, status):
+            raise FileError("(stdout)", "is the input file: it cannot be the output too")
+
+    @contextmanager
+    def _progress(
+        self, name: str, source: BinaryIO, status: os.stat_result, target: str | None
+    ) -> Iterator[Progress | None]:
+        """Show a bar if a person is there to see it, and the text itself is not in its way."""
+        seen = sys.stderr is not None and sys.stderr.isatty()
+        if self.quiet or not seen or (target is None and os.isatty(1)):
+            yield None
+            return
+        from tqdm import tqdm
+
+        total = None
+        if stat.S_ISREG(status.st_mode):
+            start = source.tell()
+            total = self.total(source)
+            source.seek(start)
+        with tqdm(total=total, desc=printable(name), unit="B", unit_scale=True, leave=False) as bar:
+            yield bar.update
+
+
+class Compression(Conversion):
+    """Compress files."""
+
+    archive_out = True
+
+    def derive(self, name: str) -> str:
+        """Append the suffix."""
+        return name + SUFFIX
+
+    def check(self, name: str, head: bytes) -> None:
+        """Refuse archives."""
+        if name.endswith(SUFFIX) and head.startswith(MAGIC) and not self.force:
+            raise FileError(name, "is an llmzip archive already (use -f to compress it again)")
+
+    def total(self, source: BinaryIO) -> int | None:
+        """Return what is left of the file."""
+        start = source.tell()
+        return source.seek(0, 2) - start
+
+    def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
+        """Compress."""
+        from llmzip.codec import compress_stream
+
+        compress_stream(source, destination, model=self.model, threads=self.threads, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decompression(Conversion):
+    """Decompress files; `salvage` goes on after damage."""
+
+    salvage: bool = False
+
+    archive_in = True
+
+    def derive(self, name: str) -> str:
+        """Take the suffix off."""
+        if not name.endswith(SUFFIX) or os.path.basename(name) == SUFFIX:
+            raise FileError(name, f"does not end in {SUFFIX}, so the output has no name (use -o FILE, or -c)")
+        return name.removesuffix(SUFFIX)
+
+    def check(self, name: str, head: bytes) -> None:  # noqa: ARG002 - see the base class
+        """Refuse foreign files, whatever their names."""
+        if not self.salvage:
+            check_start(head)
+
+    def total(self, source: BinaryIO) -> int | None:
+        """Return the sum of the frames' sizes."""
+        try:
+            return sum(frame.header.size for frame in scan(source))
+        except LlmzipError:
+            return None  # decompression will say why
+
+    def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
+        """Decompress."""
+        from llmzip.codec import decompress_stream
+
+        decompress_stream(
+            source,
+            destination,
+            model=self.model,
+            threads=self.threads,
+            progress=progress,
+            keep_going=self.salvage,
+        )
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything escaped that would spoil a line, the terminal or the encoding."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _remove(name: str, status: os.stat_result) -> None:
+    """Remove what was read, if it is still what was read."""
+    now = os.stat(name)
+    same = os.path.samestat(now, status) and now.st_size == status.st_size
+    if not same or now.st_mtime_ns != status.st_mtime_ns:
+        raise FileError(name, "has changed meanwhile: it is not removed")
+    os.unlink(name)

@@ -1,0 +1,129 @@
+"""A codec of a few lines to test container and command line without a network, and the damage to do."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import random
+import sys
+import zlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, BinaryIO
+
+from llmzip.errors import ChecksumError, FormatError, ModelError
+from llmzip.format import ArchiveHeader, Frame, Writer
+from llmzip.reader import Reader
+from llmzip.salvage import Salvager
+
+FRAME_BYTES = 1000
+DIGEST = hashlib.sha256(b"the model of the tests").digest()
+OTHER_DIGEST = hashlib.sha256(b"another model").digest()
+DIGESTS = {None: DIGEST, "test": DIGEST, "other": OTHER_DIGEST}
+
+
+def compress_stream(
+    src: BinaryIO, dst: BinaryIO, *, model: str | None = None, progress: Any = None, **_: Any
+) -> None:
+    """Deflate takes the place of the model; four lanes where there is enough for them."""
+    if model not in DIGESTS:
+        raise ModelError(f"there is no model called {model}")
+    writer = Writer(dst, DIGESTS[model])
+    content = src.read(FRAME_BYTES)
+    while True:
+        following = src.read(FRAME_BYTES)
+        payload = zlib.compress(content, 9)
+        if len(payload) < len(content):
+            lanes = 4 if len(content) > 400 else 1
+            lane_bytes = [len(content) // lanes] * (lanes - 1)
+            lane_bytes.append(len(content) - sum(lane_bytes))
+            writer.write(content, last=not following, payload=payload, lane_bytes=lane_bytes)
+        else:
+            writer.write(content, last=not following)
+        if progress:
+            progress(len(content))
+        if not following:
+            return
+        content = following
+
+
+def decompress_stream(
+    src: BinaryIO,
+    dst: BinaryIO,
+    *,
+    model: str | None = None,
+    progress: Any = None,
+    keep_going: bool = False,
+    **_: Any,
+) -> None:
+    reader = Salvager(src) if keep_going else Reader(src)
+    for frame in reader:
+        try:
+            content = _decode(frame, DIGESTS[model])
+            frame.verify(content, DIGESTS[model])
+        except (FormatError, ChecksumError) as error:
+            reader.lose(frame, error)
+            continue
+        dst.write(content)
+        if progress:
+            progress(len(content))
+
+
+def _decode(frame: Frame, digest: bytes) -> bytes:
+    if not frame.header.lane_bytes:
+        return frame.payload
+    if frame.archive not in (None, ArchiveHeader(identity=digest[:8])):
+        raise ModelError("made with another model (give it with -m)")
+    inflate = zlib.decompressobj()
+    try:
+        return inflate.decompress(frame.payload, frame.header.size + 1)
+    except zlib.error as error:
+        raise FormatError("the frame's data is damaged") from error
+
+
+def codec() -> ModuleType:
+    """Return a module to stand in for llmzip.codec."""
+    module = ModuleType("llmzip.codec")
+    module.__dict__.update(compress_stream=compress_stream, decompress_stream=decompress_stream)
+    return module
+
+
+def main() -> None:
+    """Run the command line with this codec; for subprocesses."""
+    sys.modules["llmzip.codec"] = codec()
+    from llmzip.cli import main
+
+    main()
+
+
+def rounds(default: int) -> int:
+    """Return how many random damages to do: LLMZIP_DAMAGES overrides it."""
+    return int(os.environ.get("LLMZIP_DAMAGES", default))
+
+
+def damages(archive: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """Yield `count` copies with bits or bytes changed, or a piece cut out, doubled, moved or overwritten."""
+    rng = random.Random(seed)
+    for kind in itertools.islice(itertools.cycle(range(6)), count):
+        data = bytearray(archive)
+        # Never all of it: two archives in a row are no damage.
+        a, b = sorted(rng.sample(range(len(data)), 2))
+        if kind == 0:
+            for _ in range(rng.randint(1, 8)):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            for _ in range(rng.randint(1, 4)):
+                data[rng.randrange(len(data))] = rng.randrange(256)
+        elif kind == 2:
+            del data[a:b]
+        elif kind == 3:
+            data[b:b] = data[a:b]
+        elif kind == 4:
+            piece = data[a:b]
+            del data[a:b]
+            at = rng.randint(0, len(data))
+            data[at:at] = piece
+        else:
+            data[a : min(b, a + 64)] = rng.randbytes(min(b - a, 64))
+        yield bytes(data)

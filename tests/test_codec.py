@@ -1,0 +1,138 @@
+import io
+
+import pytest
+from networks import tiny_model_file
+from texts import HARD, noise, words
+
+import llmzip
+from llmzip import codec
+from llmzip.errors import ChecksumError, LlmzipError, ModelError, SalvageError, TruncatedError
+from llmzip.reader import scan
+
+
+class Pipe(io.RawIOBase):
+    """A stream that gives a few bytes at a time and cannot seek."""
+
+    def __init__(self, data: bytes):
+        self._inner = io.BytesIO(data)
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return False
+
+    def read(self, size=-1):
+        return self._inner.read(min(size, 777) if size >= 0 else -1)
+
+
+@pytest.fixture(autouse=True)
+def small_frames(monkeypatch):
+    monkeypatch.setattr(codec, "FRAME_BYTES", 4096)
+
+
+def pack(data, model, **options):
+    out = io.BytesIO()
+    codec.compress_stream(io.BytesIO(data), out, model=str(model), **options)
+    return out.getvalue()
+
+
+def unpack(archive, **options):
+    out = io.BytesIO()
+    codec.decompress_stream(io.BytesIO(archive), out, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_round_trip(tiny_file, kind):
+    archive = pack(HARD[kind], tiny_file)
+    assert unpack(archive) == HARD[kind]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 8192, 12289])
+def test_frames_end_where_the_data_does(tiny_file, size):
+    data = words(3000)[:size]
+    archive = pack(data, tiny_file)
+    assert unpack(archive) == data
+    assert len(list(scan(io.BytesIO(archive)))) == max(1, -(-size // 4096))
+
+
+def test_pipes_give_the_same_archive(tiny_file):
+    data = words(2000)
+    out = io.BytesIO()
+    codec.compress_stream(Pipe(data), out, model=str(tiny_file))
+    assert out.getvalue() == pack(data, tiny_file)
+    back = io.BytesIO()
+    codec.decompress_stream(Pipe(out.getvalue()), back)
+    assert back.getvalue() == data
+
+
+def test_threads_change_no_byte(tiny_file):
+    data = words(1200)
+    archives = {pack(data, tiny_file, threads=n) for n in (1, 2, 3)}
+    assert len(archives) == 1
+    assert all(unpack(archives.copy().pop(), threads=n) == data for n in (1, 2, 3))
+
+
+def test_noise_grows_by_little(tiny_file):
+    for size in (0, 1, 100, 4096, 20_000):
+        data = noise(size)
+        assert len(pack(data, tiny_file)) <= size * 1.0005 + 16 + 32 * (size // 4096)
+    # Frames of the real size, where the trailer does not count.
+    assert len(llmzip.compress(noise(300_000), model=str(tiny_file))) <= 300_000 * 1.02
+
+
+def test_overhead_of_a_small_archive_is_16_bytes_at_most(tiny_file):
+    data = words(150)[:1000]
+    archive = pack(data, tiny_file)
+    (frame,) = scan(io.BytesIO(archive))
+    identity = 8  # of a model that is not shipped
+    assert len(archive) - frame.header.payload_size <= 16 + identity
+
+
+def test_archives_one_after_another_are_joined(tiny_file):
+    parts = [words(700), b"", noise(500), words(900, 1)]
+    assert unpack(b"".join(pack(part, tiny_file) for part in parts)) == b"".join(parts)
+
+
+def test_one_model_does_not_open_the_archive_of_another(tiny_file):
+    archive = pack(words(300), tiny_file)
+    other = tiny_file.with_name("other.safetensors")
+    other.write_bytes(tiny_model_file(seed=1))
+    assert unpack(archive) == words(300)
+    with pytest.raises(ModelError, match="made with model [0-9a-f]{16}"):
+        unpack(archive, model=str(other))
+    tiny_file.unlink()
+    with pytest.raises(ModelError, match="LLMZIP_MODEL_PATH"):
+        unpack(archive)
+
+
+def test_undamaged_frames_are_recovered(tiny_file):
+    data = words(2500)
+    archive = bytearray(pack(data, tiny_file))
+    frames = list(scan(io.BytesIO(bytes(archive))))
+    second = frames[0].stored_size + frames[1].head_size + 20
+    archive[second] ^= 4
+    with pytest.raises(LlmzipError):
+        unpack(bytes(archive))
+    out = io.BytesIO()
+    with pytest.raises(SalvageError):
+        codec.decompress_stream(io.BytesIO(bytes(archive)), out, keep_going=True)
+    assert out.getvalue() == data[:4096] + data[8192:]
+
+
+def test_damage_in_a_payload_is_an_error(tiny_file):
+    archive = pack(words(150)[:900], tiny_file)
+    (frame,) = scan(io.BytesIO(archive))
+    for at in range(frame.head_size, len(archive), 7):
+        damaged = bytearray(archive)
+        damaged[at] ^= 0x10
+        with pytest.raises(LlmzipError):
+            unpack(bytes(damaged))
+
+
+def test_truncation_is_an_error_at_every_byte(tiny_file):
+    archive = pack(words(150)[:700], tiny_file)
+    for size in range(len(archive)):
+        with pytest.raises((TruncatedError, ChecksumError)):
+            unpack(archive[:size])

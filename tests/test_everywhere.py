@@ -1,0 +1,85 @@
+"""The same archive under every setting of the machine that changes float results."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from networks import tiny_model_file
+
+
+PROGRAM = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+
+import io
+from llmzip.engine import Engine
+from llmzip.modelfile import parse
+from pathlib import Path
+size, carriers = int(sys.argv[3]), sys.argv[4].split(",")
+if "int8" in carriers:
+    import torch
+    torch.set_num_threads(int(sys.argv[5]))
+model, data = parse(Path(sys.argv[2]).read_bytes()), words(2000)[:size]
+for carrier in carriers:
+    engine = Engine(model, threads=int(sys.argv[5]), carrier=carrier)
+    coded = engine.encode(data, lane_count=4, capacity=2 * size)
+    assert engine.decode(coded.payload, coded.lane_bytes) == data
+    print(hashlib.sha256(coded.payload).hexdigest())
+"""
+
+ALL = "int16,int8,float32"
+SETTINGS = {
+    "as it is": (ALL, 1, {}),
+    "two threads, SSE4.1": (ALL, 2, {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}),
+    "AVX2": (ALL, 2, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}),
+    "kernels for any CPU": ("int16", 2, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}),
+}
+
+
+def digests(model: Path, size: int, carriers: str, threads: int, environment: dict[str, str], cache: Path) -> set[str]:
+    """Return the digests of the payloads that one process makes of the same text."""
+    command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(model), str(size), carriers, str(threads)]
+    env = os.environ | environment
+    if "NUMBA_CPU_NAME" in environment:
+        env["NUMBA_CACHE_DIR"] = str(cache)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    path.write_bytes(tiny_model_file())
+    return path
+
+
+def test_archives_are_the_same_under_all_cpu_settings(model, tmp_path):
+    seen = {name: digests(model, 6000, *setting, tmp_path) for name, setting in SETTINGS.items()}
+    assert len(set.union(*seen.values())) == 1, seen
+
+
+def test_archives_are_the_same_without_the_compiler(model, tmp_path):
+    compiled = digests(model, 150, "int16", 1, {}, tmp_path)
+    assert digests(model, 150, "float32", 1, {"NUMBA_DISABLE_JIT": "1"}, tmp_path) == compiled
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.lz")), ids=lambda p: p.name)
+def test_golden_archives(path):
+    import llmzip
+
+    original = path.with_suffix("").read_bytes()
+    archive = path.read_bytes()
+    assert llmzip.decompress(archive) == original
+    assert hashlib.sha256(llmzip.compress(original)).digest() == hashlib.sha256(archive).digest()
+
+
+def test_there_are_golden_archives():
+    assert len(list(GOLDEN.glob("*.lz"))) >= 3
+
