@@ -19,7 +19,7 @@ import numpy as np
 from llmzip import coder, lanes, walk
 from llmzip.errors import FormatError
 from llmzip.exact import STRETCH_ROWS, ExactNetwork, Prediction
-from llmzip.mixing import new_maps
+from llmzip.mixing import CONTEXTS, new_maps
 from llmzip.modelfile import Model
 from llmzip.tree import DecisionTree, bind_clusters
 
@@ -37,11 +37,11 @@ class Coded:
 class _Walker:
     """Hold what one frame's walk changes: adaptive maps, the lanes' last tokens, buffers."""
 
-    def __init__(self, engine: Engine, lane_count: int):
+    def __init__(self, engine: Engine, lane_count: int, size: int):
         self.engine = engine
-        self.maps = new_maps(len(engine.tree.nodes), engine.vocab)
+        self.maps = new_maps(len(engine.tree.nodes), max(1, size // 4))
         self.work = walk.new_work(engine.tree)
-        self.previous = np.full(lane_count, -1, np.int32)
+        self.previous = np.full((lane_count, CONTEXTS - 1), -1, np.int32)
 
     def encode(self, tokens: np.ndarray, seen: Prediction, state: np.ndarray, out: np.ndarray) -> int:
         """Code a stretch of tokens ``[T, B]``."""
@@ -111,7 +111,7 @@ class Engine:
         grid = lanes.cut(tokens, count)
         lane_bytes = np.where(grid >= 0, self.lengths[grid], 0).sum(0, dtype=np.int64).tolist()
         out = np.empty(capacity or len(data), np.uint8)
-        state, walker = coder.new_encoder(), _Walker(self, count)
+        state, walker = coder.new_encoder(), _Walker(self, count, len(data))
         at = 0
         with closing(self._predictions(lanes.inputs_of(grid, self.begin))) as predictions:
             for seen in predictions:
@@ -166,7 +166,7 @@ class _Decoding:
     ):
         self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
         self.left = np.array(lane_bytes, np.int64)
-        self.walker = _Walker(engine, len(lane_bytes))
+        self.walker = _Walker(engine, len(lane_bytes), sum(lane_bytes))
         self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
         self.active = [bool(self.left[g].any()) for g in self.groups]
         self.turn = self._next(-1)

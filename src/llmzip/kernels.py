@@ -32,7 +32,7 @@ DENORMAL_PROBE = np.array([0x00800000, 0x3F000000, 0x00000200, 0x71800000], np.i
 
 @jit
 def denormals_flushed(probe):
-    """Tell whether this thread takes denormals for zero; `probe` is DENORMAL_PROBE, unknown to the compiler."""
+    """Tell whether this thread takes denormals for zero; `probe`: DENORMAL_PROBE, unknown to the compiler."""
     made = np.float32(probe[0] * probe[1])
     read = np.float32(probe[2] * probe[3])
     return made == ZERO or read == ZERO

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from llmzip.coder import bytes_at_most, decode_bit, encode_bit, overread
 from llmzip.distribution import exp2_table, multiply, probability, running_sums
 from llmzip.jit import jit
-from llmzip.mixing import learn, refine
+from llmzip.mixing import enter, learn, refine
 from llmzip.tree import LEFT, MID, SPLIT, ClusteredTree
 
 # What the kernels return.
@@ -69,7 +69,7 @@ def new_work(tree: ClusteredTree) -> Work:
 
 
 @jit
-def descend(token, node, level, total, previous, tree, work, maps, coder, data):
+def descend(token, node, level, total, tree, work, maps, coder, data):
     """Code the decisions from `node` down to the end of its level; return the node or leaf reached.
 
     `level` is what tree.above says of the nodes to pass, `total` the sum over the node's range;
@@ -78,7 +78,7 @@ def descend(token, node, level, total, previous, tree, work, maps, coder, data):
     low, high = np.int64(0), total
     while node >= 0 and tree.above[node] == level:
         middle = work.sums[tree.nodes[node, SPLIT]]
-        p1 = refine(probability(low, middle, high), node, tree.kind[node], previous, maps)
+        p1 = refine(probability(low, middle, high), node, maps)
         if token >= 0:
             bit = 1 if token >= tree.nodes[node, MID] else 0
             encode_bit(coder, data, p1, bit)
@@ -99,18 +99,19 @@ def walk(token, previous, acc1, q, scale, head, tree, work, maps, coder, data):
 
     Args:
         token: the token or DECODE.
-        previous: the lane's previous token, or -1.
+        previous: int32[3], the lane's last tokens, the newest first, -1 before its begin; updated.
         acc1: int32[C], the products for the clusters.
         q, scale: int16[d] and float32, the row that they were made from.
         head, tree, work, maps, coder: Head, ClusteredTree, Work, Maps and the coder's state.
         data: uint8, the payload.
     """
+    enter(previous, maps)
     clusters = len(tree.starts) - 1
     acc = work.acc[:clusters]
     acc[:] = acc1
     running_sums(acc, scale, head.cluster_scales, head.exp2, work.sums)
     total = work.sums[clusters]
-    node = descend(token, np.int64(0), 1, total, previous, tree, work, maps, coder, data)
+    node = descend(token, np.int64(0), 1, total, tree, work, maps, coder, data)
     if node >= 0:
         cluster = tree.cluster_of[tree.nodes[node, MID]]
         first, end = tree.starts[cluster], tree.starts[cluster + 1]
@@ -118,7 +119,8 @@ def walk(token, previous, acc1, q, scale, head, tree, work, maps, coder, data):
         multiply(head.weights, first, q, acc)
         running_sums(acc, scale, head.token_scales[first:end], head.exp2, work.sums)
         total = work.sums[end - first]
-        node = descend(token, node, 0, total, previous, tree, work, maps, coder, data)
+        node = descend(token, node, 0, total, tree, work, maps, coder, data)
+    previous[2], previous[1], previous[0] = previous[1], previous[0], ~node
     return ~node
 
 
@@ -131,7 +133,7 @@ def encode_steps(tokens, acc1, q, scale, head, tree, work, maps, coder, previous
         acc1: int32[T, B, C], the products for the clusters.
         q: int16[T, B, d], the rows they were made from, and `scale` float32[T, B].
         head, tree, work, maps, coder: Head, ClusteredTree, Work, Maps and the coder's state.
-        previous: int32[B], each lane's previous token, -1 at its begin; updated.
+        previous: int32[B, 3], each lane's last tokens, the newest first, -1 before its begin; updated.
         out: uint8, the payload; nothing is written beyond it.
     """
     for step in range(tokens.shape[0]):
@@ -143,7 +145,7 @@ def encode_steps(tokens, acc1, q, scale, head, tree, work, maps, coder, previous
                 return OVERFLOW
             walk(
                 token,
-                np.int64(previous[lane]),
+                previous[lane],
                 acc1[step, lane],
                 q[step, lane],
                 scale[step, lane],
@@ -154,7 +156,6 @@ def encode_steps(tokens, acc1, q, scale, head, tree, work, maps, coder, previous
                 coder,
                 out,
             )
-            previous[lane] = token
     return OK
 
 
@@ -186,7 +187,7 @@ def decode_lanes(
         remaining: int64[B], the bytes left of each lane, 0 if it has ended; updated.
         acc1, q, scale: as for :func:`encode_steps`, of one step.
         head, tree, work, maps, coder: Head, ClusteredTree, Work, Maps and the coder's state.
-        previous: int32[B], each lane's previous token, -1 at its begin; updated.
+        previous: int32[B, 3], each lane's last tokens, the newest first, -1 before its begin; updated.
         payload: uint8.
         tokens: int32[B], written for the lanes that took part.
         lengths: int32[V], the lengths of the tokens in bytes.
@@ -200,7 +201,7 @@ def decode_lanes(
         row = lane - begin
         token = walk(
             np.int64(DECODE),
-            np.int64(previous[lane]),
+            previous[lane],
             acc1[row],
             q[row],
             scale[row],
@@ -217,5 +218,4 @@ def decode_lanes(
             return TOO_LONG
         remaining[lane] -= lengths[token]
         tokens[lane] = token
-        previous[lane] = token
     return OK

@@ -1,0 +1,667 @@
+import importlib
+import json
+import os
+import pty
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import helpers
+import pytest
+from texts import noise, words
+
+import llmzip
+from llmzip import cli
+
+TEXT = words(300)
+ENVIRONMENT = {
+    **{k: v for k, v in os.environ.items() if not k.startswith("LLMZIP_")},
+    "PYTHONPATH": os.pathsep.join([str(Path(llmzip.__file__).parents[1]), str(Path(__file__).parent)]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+COMMAND = [sys.executable, "-c", "import helpers; helpers.main()"]
+
+
+class Result(NamedTuple):
+    code: int
+    out: bytes
+    err: str
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder, in which no temporary file may be left."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    assert [name for name in os.listdir(folder) if name.startswith(".llmzip")] == []
+
+
+@pytest.fixture(params=["deflate", "model"])
+def llmzip_(request, folder, tmp_path, monkeypatch, capfdbinary):
+    """Run the command line in this process, with the codec of the tests and with the real one."""
+    options = []
+    if request.param == "deflate":
+        monkeypatch.setitem(sys.modules, "llmzip.codec", helpers.codec())
+    else:
+        request.getfixturevalue("tiny_file")
+        monkeypatch.setattr(importlib.import_module("llmzip.codec"), "FRAME_BYTES", helpers.FRAME_BYTES)
+        options = ["-m", "tiny"]
+
+    def run(command, *args, stdin=b""):
+        extra = options if command == "compress" and "-m" not in args else []
+        (tmp_path / "stdin").write_bytes(stdin)
+        capfdbinary.readouterr()
+        with open(tmp_path / "stdin") as file, pytest.raises(SystemExit) as info:
+            monkeypatch.setattr(sys, "stdin", file)
+            cli.cli([command, *extra, *args], prog_name="llmzip")
+        out, err = capfdbinary.readouterr()
+        return Result(info.value.code, out, err.decode())
+
+    return run
+
+
+@pytest.fixture
+def text(folder):
+    path = folder / "a.txt"
+    path.write_bytes(TEXT)
+    path.chmod(0o640)
+    os.utime(path, ns=(1_000_000_001, 2_000_000_002))
+    return path
+
+
+def start(*args, **options):
+    """Start a process with the codec of the tests."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*COMMAND, *args], env=ENVIRONMENT, **{**pipes, **options})
+
+
+OK = Result(0, b"", "")
+
+
+# Files and names
+
+
+def test_file_to_file_and_back(llmzip_, text):
+    assert llmzip_("compress", "a.txt") == OK
+    assert text.read_bytes() == TEXT
+    text.rename("original")
+    assert llmzip_("decompress", "a.txt.lz") == OK
+    for name in ("a.txt", "a.txt.lz"):
+        status = os.stat(name)
+        assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o640, 2_000_000_002)
+    assert text.read_bytes() == TEXT
+    assert sorted(os.listdir()) == ["a.txt", "a.txt.lz", "original"]
+
+
+@pytest.mark.parametrize("data", [b"", b"x", noise(5000), TEXT * 3], ids=["empty", "x", "noise", "text"])
+@pytest.mark.parametrize("args", [(), ("-",), ("-c", "-"), ("-o", "-")], ids=" ".join)
+def test_standard_input_to_standard_output(llmzip_, data, args):
+    packed = llmzip_("compress", *args, stdin=data)
+    assert packed[::2] == (0, "")
+    assert llmzip_("decompress", *args, stdin=packed.out) == Result(0, data, "")
+
+
+def test_chosen_names(llmzip_, text):
+    assert llmzip_("compress", "-o", "out", "a.txt") == OK
+    assert llmzip_("decompress", "-o", "b", "out") == OK
+    assert Path("b").read_bytes() == TEXT
+    assert llmzip_("compress", "-o", "c.lz", stdin=TEXT) == OK
+    assert Path("c.lz").read_bytes() == Path("out").read_bytes()
+    assert llmzip_("decompress", "c.lz") == OK
+    assert Path("c").read_bytes() == TEXT
+
+
+def test_several_files_to_standard_output_are_joined(llmzip_, text):
+    Path("b.txt").write_bytes(b"more")
+    packed = llmzip_("compress", "-c", "a.txt", "b.txt")
+    assert llmzip_("decompress", "-c", stdin=packed.out).out == TEXT + b"more"
+    Path("both.lz").write_bytes(packed.out)
+    assert llmzip_("decompress", "both.lz") == OK
+    assert Path("both").read_bytes() == TEXT + b"more"
+
+
+@pytest.mark.parametrize("name", ["-dash", "ü€漢", "two words", "a.lz.txt", "line\nbreak", "\udcff\udc80"])
+def test_odd_names(llmzip_, folder, name):
+    Path(name).write_bytes(TEXT)
+    assert llmzip_("compress", "--", name) == OK
+    os.unlink(name)
+    assert llmzip_("decompress", "--", name + ".lz") == OK
+    assert Path(name).read_bytes() == TEXT
+    listed = llmzip_("list", "--json", "--", name + ".lz")
+    assert json.loads(listed.out)[0]["name"] == name + ".lz"
+    assert len(llmzip_("list", "--", name + ".lz").out.splitlines()) == 2
+    again = llmzip_("compress", "--", name)
+    assert again.code == 1
+    assert again.err.count("\n") == 1
+
+
+def test_a_name_without_the_suffix_needs_another(llmzip_, text):
+    llmzip_("compress", "-o", "packed", "a.txt")
+    code, out, err = llmzip_("decompress", "packed")
+    assert (code, out) == (1, b"")
+    assert err == "llmzip: packed: does not end in .lz, so the output has no name (use -o FILE, or -c)\n"
+    assert llmzip_("decompress", "-c", "packed").out == TEXT
+    Path("packed").rename(".lz")
+    assert "does not end in .lz" not in llmzip_("decompress", "-c", ".lz").err
+    assert "no name" in llmzip_("decompress", ".lz").err
+
+
+def test_options_of_other_tools_are_known(llmzip_, text):
+    assert llmzip_("compress", "-k", "-q", "-T", "1", "a.txt") == OK
+    assert llmzip_("compress", "-kfqT2", "a.txt") == OK
+    assert llmzip_("compress", "--keep", "--force", "--quiet", "--threads=0", "a.txt") == OK
+
+
+def test_threads_do_not_change_the_archive(llmzip_, text):
+    assert llmzip_("compress", "-cT1", "a.txt").out == llmzip_("compress", "-cT3", "a.txt").out
+
+
+# Refusals
+
+
+def test_existing_output_is_kept(llmzip_, text):
+    Path("a.txt.lz").write_bytes(b"precious")
+    code, _, err = llmzip_("compress", "a.txt")
+    assert (code, err) == (1, "llmzip: a.txt.lz: exists already (use -f to overwrite it)\n")
+    assert Path("a.txt.lz").read_bytes() == b"precious"
+    assert llmzip_("compress", "-f", "a.txt") == OK
+    assert llmzip_("decompress", "-c", "a.txt.lz").out == TEXT
+    assert llmzip_("decompress", "a.txt.lz").code == 1
+    assert llmzip_("decompress", "-f", "a.txt.lz") == OK
+
+
+def test_input_is_not_output(llmzip_, text):
+    code, _, err = llmzip_("compress", "-f", "-o", "a.txt", "a.txt")
+    assert (code, err) == (1, "llmzip: a.txt: is the input file: it cannot be the output too\n")
+    assert text.read_bytes() == TEXT
+
+
+def test_archives_are_not_compressed_again(llmzip_, text):
+    llmzip_("compress", "a.txt")
+    code, _, err = llmzip_("compress", "a.txt.lz")
+    assert code == 1
+    assert "already (use -f to compress it again)" in err
+    assert llmzip_("compress", "-f", "a.txt.lz") == OK
+    assert Path("a.txt.lz.lz").exists()
+    text.rename("text.lz")  # only the name is an archive's
+    assert llmzip_("compress", "text.lz") == OK
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "list"])
+def test_one_line_for_what_cannot_be_read(llmzip_, folder, command):
+    Path("sub.lz").mkdir()
+    os.mkfifo("pipe.lz")
+    Path("file").touch()
+    files = {
+        "missing.lz": "No such file or directory",
+        "file/x.lz": "Not a directory",
+        "sub.lz": "is a directory",
+        "y" * 300: "File name too long",
+    }
+    if command != "list":
+        files["pipe.lz"] = "is not a regular file"
+    code, out, err = llmzip_(command, *files)
+    assert (code, out) == (1, b"")
+    lines = err.splitlines()
+    assert len(lines) == len(files)
+    for line, (name, reason) in zip(lines, files.items(), strict=True):
+        assert line.startswith(f"llmzip: {name}: {reason}")
+    assert sorted(os.listdir()) == ["file", "pipe.lz", "sub.lz"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do anything")
+def test_permission_denied(llmzip_, text):
+    text.chmod(0)
+    assert llmzip_("compress", "a.txt").err == "llmzip: a.txt: Permission denied\n"
+
+
+def test_foreign_files_are_named(llmzip_, folder):
+    Path("a.lz").write_bytes(b"LZIP\x01" + bytes(40))
+    Path("b.gz").write_bytes(b"\x1f\x8b" + bytes(40))
+    Path("c.lz").write_bytes(TEXT)
+    Path("d.lz").touch()
+    for command in ("decompress", "list"):
+        code, _, err = llmzip_(command, "a.lz", "b.gz", "c.lz", "d.lz")
+        assert code == 1
+        assert err.splitlines() == [
+            "llmzip: a.lz: not an llmzip archive but a lzip file (use lzip)",
+            "llmzip: b.gz: not an llmzip archive but a gzip file (use gzip)",
+            "llmzip: c.lz: not an llmzip archive",
+            "llmzip: d.lz: the file is empty: not an llmzip archive",
+        ]
+    assert sorted(os.listdir()) == ["a.lz", "b.gz", "c.lz", "d.lz"]
+
+
+def test_damaged_archives_leave_no_output(llmzip_, text):
+    packed = llmzip_("compress", "-c", "a.txt").out
+    damages = {
+        "cut": (packed[:-20], "incomplete"),
+        "flipped": (packed[:500] + bytes([packed[500] ^ 1]) + packed[501:], "frame|damaged|token"),
+        "long": (packed + b"garbage", "something else follows"),
+    }
+    for name, (data, reason) in damages.items():
+        Path(name + ".lz").write_bytes(data)
+        code, out, err = llmzip_("decompress", name + ".lz")
+        assert (code, out) == (1, b"")
+        assert re.fullmatch(f"llmzip: {name}.lz: .*({reason}).*\n", err)
+        assert not Path(name).exists()
+        code, _, err = llmzip_("decompress", stdin=data)
+        assert code == 1
+        assert err.startswith("llmzip: (stdin): ")
+
+
+def test_the_others_are_processed_and_the_worst_code_returned(llmzip_, text):
+    Path("b.txt").write_bytes(b"more")
+    code, _, err = llmzip_("compress", "a.txt", "missing", "b.txt")
+    assert (code, err) == (1, "llmzip: missing: No such file or directory\n")
+    assert Path("a.txt.lz").exists()
+    assert Path("b.txt.lz").exists()
+
+
+def test_models_that_are_missing_or_others(llmzip_, text):
+    code, out, err = llmzip_("compress", "-m", "nosuch", "a.txt")
+    assert (code, out) == (1, b"")
+    assert re.fullmatch("llmzip: a.txt: there is no model called nosuch.*\n", err)
+    assert os.listdir() == ["a.txt"]
+
+
+def test_an_archive_of_another_model(folder, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "llmzip.codec", helpers.codec())
+    Path("a.txt").write_bytes(TEXT)
+    for args in (["compress", "-m", "other", "a.txt"], ["decompress", "-o", "b", "a.txt.lz"]):
+        with pytest.raises(SystemExit) as info:
+            cli.cli(args, prog_name="llmzip")
+    assert info.value.code == 1
+    assert capfd.readouterr().err == "llmzip: a.txt.lz: made with another model (give it with -m)\n"
+    assert not Path("b").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory"),
+        (
+            ZeroDivisionError("a\nb"),
+            "internal error: ZeroDivisionError: a (please report; LLMZIP_DEBUG=1 tells more)",
+        ),
+        (RecursionError(), "internal error: RecursionError: (please report; LLMZIP_DEBUG=1 tells more)"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (OSError("odd"), "odd"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_unexpected_errors_take_one_line(folder, monkeypatch, capfd, error, message, debug):
+    def fail(_source, destination, **_):
+        destination.write(b"something")
+        raise error
+
+    codec = helpers.codec()
+    codec.compress_stream = fail
+    monkeypatch.setitem(sys.modules, "llmzip.codec", codec)
+    if debug:
+        monkeypatch.setenv("LLMZIP_DEBUG", "1")
+    Path("a.txt").write_bytes(TEXT)
+    with pytest.raises(SystemExit) as info:
+        cli.cli(["compress", "a.txt"], prog_name="llmzip")
+    assert info.value.code == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert " ".join(lines[-1].split()) == f"llmzip: a.txt: {message}"
+    assert (len(lines) > 1) == debug
+    assert os.listdir() == ["a.txt"]
+
+
+def test_full_disk(llmzip_, text):
+    hint = "No space left on device (free some space, or write elsewhere with -o)"
+    assert llmzip_("compress", "-o", "/dev/full", "a.txt")[::2] == (1, f"llmzip: /dev/full: {hint}\n")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["nosuch"],
+        ["compress", "--nosuch"],
+        ["compress", "-T", "-1"],
+        ["compress", "-T", "many"],
+        ["compress", "-c", "-o", "out", "a"],
+        ["compress", "-o", "out", "a", "b"],
+        ["compress", "-o", ""],
+        ["compress", "--rm", "-c", "a"],
+        ["compress", "--rm", "-o", "-", "a"],
+        ["compress", "--rm", "-k", "a"],
+        ["decompress", "--json"],
+        ["list", "-c"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(args, capfd, folder):
+    with pytest.raises(SystemExit) as info:
+        cli.cli(args, prog_name="llmzip")
+    assert info.value.code == 2
+    assert capfd.readouterr().err.startswith("Usage: llmzip")
+
+
+# Removal of the source
+
+
+def test_sources_are_removed_after_success_only(llmzip_, text):
+    assert llmzip_("compress", "--rm", "a.txt") == OK
+    assert os.listdir() == ["a.txt.lz"]
+    Path("a.txt").write_bytes(b"in the way")
+    assert llmzip_("decompress", "--rm", "a.txt.lz").code == 1
+    assert Path("a.txt.lz").exists()
+    assert llmzip_("decompress", "--rm", "-f", "a.txt.lz") == OK
+    assert os.listdir() == ["a.txt"]
+    code, _, err = llmzip_("compress", "--rm", "-o", "/dev/null", "a.txt")
+    assert code == 1
+    assert "--rm would lose the data" in err
+    assert text.read_bytes() == TEXT
+
+
+def test_a_source_that_has_grown_is_not_removed(folder, monkeypatch, capfd):
+    codec = helpers.codec()
+
+    def grow(source, destination, **options):
+        helpers.compress_stream(source, destination, **options)
+        with open("a.txt", "ab") as file:
+            file.write(b"another line")
+
+    codec.compress_stream = grow
+    monkeypatch.setitem(sys.modules, "llmzip.codec", codec)
+    Path("a.txt").write_bytes(TEXT)
+    with pytest.raises(SystemExit) as info:
+        cli.cli(["compress", "--rm", "a.txt"], prog_name="llmzip")
+    assert info.value.code == 1
+    assert capfd.readouterr().err == "llmzip: a.txt: has changed meanwhile: it is not removed\n"
+    assert Path("a.txt").read_bytes() == TEXT + b"another line"
+
+
+# Salvage
+
+
+def test_salvage_keeps_undamaged_frames(llmzip_, folder):
+    data = words(900)[:3500]
+    packed = bytearray(llmzip_("compress", stdin=data).out)
+    code, out, err = llmzip_("decompress", "--salvage", stdin=bytes(packed))
+    assert (code, out, err) == (0, data, "")
+    second = packed.index(b"\xf8LZ\xf7\x02")
+    packed[second + 30] ^= 1
+    Path("a.lz").write_bytes(packed)
+    assert llmzip_("decompress", "a.lz").code == 1
+    assert os.listdir() == ["a.lz"]
+    code, out, err = llmzip_("decompress", "--salvage", "--rm", "a.lz")
+    assert (code, out) == (1, b"")
+    assert err == "llmzip: a.lz: damaged: frame 2 lost (bytes 1000 to 1999); the rest is written\n"
+    assert Path("a").read_bytes() == data[:1000] + data[2000:]
+    assert Path("a.lz").exists()
+    Path("b.lz").write_bytes(TEXT)
+    code, _, err = llmzip_("decompress", "--salvage", "b.lz")
+    assert code == 1
+    assert not Path("b").exists()
+
+
+# List
+
+
+def test_list(llmzip_, text):
+    Path("empty").touch()
+    Path("b.txt").write_bytes(noise(2500))
+    llmzip_("compress", "a.txt", "b.txt", "empty")
+    code, out, err = llmzip_("list", "a.txt.lz", "missing", "b.txt.lz", "empty.lz")
+    assert (code, err) == (1, "llmzip: missing: No such file or directory\n")
+    rows = [line.split() for line in out.decode().splitlines()]
+    assert rows[0] == ["compressed", "uncompressed", "ratio", "frames", "lanes", "model", "name"]
+    for row, name in zip(rows[1:4], ("a.txt", "b.txt", "empty"), strict=True):
+        compressed, size = os.path.getsize(name + ".lz"), os.path.getsize(name)
+        assert row[:4] == [
+            str(compressed),
+            str(size),
+            str(round(size / compressed, 3)),
+            str(-(-size // 1000) or 1),
+        ]
+        assert row[-1] == name + ".lz"
+    assert rows[1][4] != "0"
+    assert re.fullmatch("[0-9a-f]{16}", rows[1][5])
+    assert rows[3][4:6] == ["0", "none"]
+    assert rows[4][1] == str(len(TEXT) + 2500)
+    assert rows[4][-2:] == ["3", "files"]
+
+
+def test_list_as_json_from_a_file_and_a_pipe(llmzip_, text):
+    llmzip_("compress", "a.txt")
+    code, out, _ = llmzip_("list", "--json", "a.txt.lz")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["name"] == "a.txt.lz"
+    assert row["uncompressed"] == len(TEXT)
+    process = start("list", "--json", stdin=subprocess.PIPE)
+    (piped,) = json.loads(process.communicate(Path("a.txt.lz").read_bytes())[0])
+    assert piped == {**row, "name": "-"}
+    assert llmzip_("list", "--json", "missing").out == b"[]\n"
+
+
+def test_list_finds_truncation_without_reading(llmzip_, text):
+    packed = llmzip_("compress", "-c", "a.txt").out
+    for size in (len(packed) - 1, len(packed) // 2, 20):
+        Path("a.lz").write_bytes(packed[:size])
+        code, _, err = llmzip_("list", "a.lz")
+        assert code == 1
+        assert "incomplete" in err
+
+
+# Help
+
+
+def commands():
+    return [("llmzip", cli.cli), *cli.cli.commands.items()]
+
+
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_help_has_an_example_and_every_option_a_text(name, command):
+    context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
+    text = command.get_help(context)
+    assert "Examples:\n" in text
+    for parameter in command.get_params(context):
+        if isinstance(parameter, click.Option):
+            assert parameter.help
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("args", [["-h"], ["--help"], ["list", "-h"], ["compress", "--help"], ["--version"]])
+def test_help_and_version(args, capfd):
+    with pytest.raises(SystemExit) as info:
+        cli.cli(args, prog_name="llmzip")
+    assert info.value.code == 0
+    assert capfd.readouterr().out.startswith("llmzip 0." if "--version" in args else "Usage: llmzip")
+
+
+# Processes
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["list", "a.lz"], ["list", "--json", "a.lz"]])
+def test_light_commands_import_nothing_heavy(args, folder):
+    with open("a.lz", "wb") as file:
+        helpers.compress_stream(file.__class__ and open("/dev/null", "rb"), file)
+    program = f"""
+import sys
+sys.argv = ["llmzip", *{args!r}]
+from llmzip.cli import main
+try:
+    main()
+finally:
+    heavy = {{"torch", "numba", "numpy", "tqdm", "safetensors", "llmzip.codec"}} & set(sys.modules)
+    sys.stderr.write(repr(heavy))
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, check=True)
+    assert done.stderr == b"set()"
+
+
+def test_importing_the_package_is_light():
+    program = """
+import sys, llmzip
+assert llmzip.LlmzipError and llmzip.__version__
+assert not {"torch", "numba", "numpy", "click"} & set(sys.modules)
+assert {"compress", "decompress", "compress_stream", "decompress_stream"} <= set(dir(llmzip))
+try:
+    llmzip.nosuch
+except AttributeError:
+    pass
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, check=True)
+
+
+def test_the_module_runs():
+    command = [sys.executable, "-m", "llmzip", "--version"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True)
+    assert done.stdout == f"llmzip {llmzip.__version__}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_signals_leave_nothing_half_written(folder, number, code, force):
+    if force:
+        Path("out.lz").write_bytes(b"before")
+    process = start("compress", *(["-f"] if force else []), "-o", "out.lz", stdin=subprocess.PIPE)
+    process.stdin.write(noise(200_000))
+    process.stdin.flush()
+    deadline = time.monotonic() + 20
+    while not any(entry.stat().st_size for entry in folder.glob(".llmzip-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (code, b"")
+    assert os.listdir() == (["out.lz"] if force else [])
+
+
+def test_ignored_signals_stay_ignored(folder):
+    process = start(
+        "compress", stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    )
+    process.stdin.write(noise(200_000))
+    process.stdin.flush()
+    process.stdout.read(1000)
+    process.send_signal(signal.SIGHUP)
+    process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("args", [["decompress", "-c", "a.lz"], ["list", *["a.lz"] * 5000]])
+def test_a_closed_pipe_is_silent(folder, args):
+    with open("/dev/zero", "rb") as zeros, open("a.lz", "wb") as file:
+        from io import BytesIO
+
+        helpers.compress_stream(BytesIO(zeros.read(3_000_000 if args[0] == "decompress" else 10)), file)
+    process = start(*args)
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.wait() == -signal.SIGPIPE
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_closed_standard_streams(folder):
+    Path("a.txt").write_bytes(TEXT)
+    shell = f'{sys.executable} -c "import helpers; helpers.main()"'
+    for redirection, command, message in [
+        (">&-", "compress -c a.txt", "llmzip: (stdout): is closed\n"),
+        ("<&-", "compress", "llmzip: (stdin): is closed\n"),
+        ("2>&-", "compress a.txt", ""),
+        ("2>&-", "compress missing", ""),
+    ]:
+        done = subprocess.run(
+            f"{shell} {command} {redirection}", shell=True, env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert done.stderr == message
+        assert done.returncode == (command != "compress a.txt")
+    assert Path("a.txt").read_bytes() == TEXT
+    assert (
+        subprocess.run(
+            f"{shell} decompress -c a.txt.lz", shell=True, env=ENVIRONMENT, capture_output=True
+        ).stdout
+        == TEXT
+    )
+
+
+def test_output_to_the_file_that_is_read(folder):
+    Path("a.txt").write_bytes(TEXT)
+    with open("a.txt", "ab") as file:
+        process = start("compress", "-c", "a.txt", stdout=file)
+        assert b"is the input file" in process.communicate()[1]
+    assert Path("a.txt").read_bytes() == TEXT
+
+
+def test_full_standard_output():
+    with open("/dev/full", "wb") as full:
+        process = start("compress", stdin=subprocess.PIPE, stdout=full)
+        _, err = process.communicate(noise(100_000))
+    assert process.returncode == 1
+    assert err.decode() == (
+        "llmzip: (stdout): No space left on device (free some space, or write elsewhere with -o)\n"
+    )
+
+
+def in_terminal(*args, **options):
+    """Run with a terminal for every stream not given; return the exit code and what it shows."""
+    master, slave = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
+    process = start(*args, **{**streams, **options})
+    os.close(slave)
+    shown = bytearray()
+
+    def watch():
+        try:
+            while data := os.read(master, 4096):
+                shown.extend(data)
+        except OSError:  # how Linux says that nobody has it open any more
+            pass
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    watcher.join()
+    os.close(master)
+    return code, bytes(shown).replace(b"\r\n", b"\n")
+
+
+def test_terminals_are_neither_fed_archives_nor_asked_for_them(folder):
+    Path("a.txt").write_bytes(TEXT)
+    code, shown = in_terminal("compress", "-c", "a.txt")
+    assert (code, shown) == (
+        1,
+        b"llmzip: (stdout): is a terminal, and archives are not text (use -o FILE, or -f)\n",
+    )
+    for command in ("decompress", "list"):
+        code, shown = in_terminal(command)
+        assert code == 1
+        assert b"llmzip: (stdin): is a terminal" in shown
+    code, shown = in_terminal("compress", "-cf", "a.txt")
+    assert code == 0
+    assert b"LZ" in shown
+
+
+def test_progress_is_for_terminals(folder):
+    Path("a.txt").write_bytes(TEXT)
+    code, shown = in_terminal("compress", "a.txt")
+    assert code == 0
+    assert b"a.txt: " in shown
+    assert b"%" in shown
+    code, shown = in_terminal("decompress", "-o", "b", "a.txt.lz")
+    assert code == 0
+    assert b"a.txt.lz: " in shown
+    assert Path("b").read_bytes() == TEXT
+    assert in_terminal("compress", "-qf", "a.txt") == (0, b"")
+    # The text itself is shown without a bar.
+    assert in_terminal("decompress", "-c", "a.txt.lz") == (0, TEXT)
