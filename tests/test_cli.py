@@ -1,4 +1,5 @@
 import importlib
+import io
 import json
 import os
 import pty
@@ -35,7 +36,7 @@ class Result(NamedTuple):
     err: str
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """An empty working folder, in which no temporary file may be left."""
     folder = tmp_path / "work"
@@ -110,7 +111,8 @@ def test_standard_input_to_standard_output(llmzip_, data, args):
     assert llmzip_("decompress", *args, stdin=packed.out) == Result(0, data, "")
 
 
-def test_chosen_names(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_chosen_names(llmzip_):
     assert llmzip_("compress", "-o", "out", "a.txt") == OK
     assert llmzip_("decompress", "-o", "b", "out") == OK
     assert Path("b").read_bytes() == TEXT
@@ -120,7 +122,8 @@ def test_chosen_names(llmzip_, text):
     assert Path("c").read_bytes() == TEXT
 
 
-def test_several_files_to_standard_output_are_joined(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_several_files_to_standard_output_are_joined(llmzip_):
     Path("b.txt").write_bytes(b"more")
     packed = llmzip_("compress", "-c", "a.txt", "b.txt")
     assert llmzip_("decompress", "-c", stdin=packed.out).out == TEXT + b"more"
@@ -130,7 +133,7 @@ def test_several_files_to_standard_output_are_joined(llmzip_, text):
 
 
 @pytest.mark.parametrize("name", ["-dash", "ü€漢", "two words", "a.lz.txt", "line\nbreak", "\udcff\udc80"])
-def test_odd_names(llmzip_, folder, name):
+def test_odd_names(llmzip_, name):
     Path(name).write_bytes(TEXT)
     assert llmzip_("compress", "--", name) == OK
     os.unlink(name)
@@ -144,7 +147,8 @@ def test_odd_names(llmzip_, folder, name):
     assert again.err.count("\n") == 1
 
 
-def test_a_name_without_the_suffix_needs_another(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_a_name_without_the_suffix_needs_another(llmzip_):
     llmzip_("compress", "-o", "packed", "a.txt")
     code, out, err = llmzip_("decompress", "packed")
     assert (code, out) == (1, b"")
@@ -155,20 +159,23 @@ def test_a_name_without_the_suffix_needs_another(llmzip_, text):
     assert "no name" in llmzip_("decompress", ".lz").err
 
 
-def test_options_of_other_tools_are_known(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_options_of_other_tools_are_known(llmzip_):
     assert llmzip_("compress", "-k", "-q", "-T", "1", "a.txt") == OK
     assert llmzip_("compress", "-kfqT2", "a.txt") == OK
     assert llmzip_("compress", "--keep", "--force", "--quiet", "--threads=0", "a.txt") == OK
 
 
-def test_threads_do_not_change_the_archive(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_threads_do_not_change_the_archive(llmzip_):
     assert llmzip_("compress", "-cT1", "a.txt").out == llmzip_("compress", "-cT3", "a.txt").out
 
 
 # Refusals
 
 
-def test_existing_output_is_kept(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_existing_output_is_kept(llmzip_):
     Path("a.txt.lz").write_bytes(b"precious")
     code, _, err = llmzip_("compress", "a.txt")
     assert (code, err) == (1, "llmzip: a.txt.lz: exists already (use -f to overwrite it)\n")
@@ -197,7 +204,7 @@ def test_archives_are_not_compressed_again(llmzip_, text):
 
 
 @pytest.mark.parametrize("command", ["compress", "decompress", "list"])
-def test_one_line_for_what_cannot_be_read(llmzip_, folder, command):
+def test_one_line_for_what_cannot_be_read(llmzip_, command):
     Path("sub.lz").mkdir()
     os.mkfifo("pipe.lz")
     Path("file").touch()
@@ -224,7 +231,7 @@ def test_permission_denied(llmzip_, text):
     assert llmzip_("compress", "a.txt").err == "llmzip: a.txt: Permission denied\n"
 
 
-def test_foreign_files_are_named(llmzip_, folder):
+def test_foreign_files_are_named(llmzip_):
     Path("a.lz").write_bytes(b"LZIP\x01" + bytes(40))
     Path("b.gz").write_bytes(b"\x1f\x8b" + bytes(40))
     Path("c.lz").write_bytes(TEXT)
@@ -241,7 +248,8 @@ def test_foreign_files_are_named(llmzip_, folder):
     assert sorted(os.listdir()) == ["a.lz", "b.gz", "c.lz", "d.lz"]
 
 
-def test_damaged_archives_leave_no_output(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_damaged_archives_leave_no_output(llmzip_):
     packed = llmzip_("compress", "-c", "a.txt").out
     damages = {
         "cut": (packed[:-20], "incomplete"),
@@ -259,7 +267,8 @@ def test_damaged_archives_leave_no_output(llmzip_, text):
         assert err.startswith("llmzip: (stdin): ")
 
 
-def test_the_others_are_processed_and_the_worst_code_returned(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_the_others_are_processed_and_the_worst_code_returned(llmzip_):
     Path("b.txt").write_bytes(b"more")
     code, _, err = llmzip_("compress", "a.txt", "missing", "b.txt")
     assert (code, err) == (1, "llmzip: missing: No such file or directory\n")
@@ -267,14 +276,15 @@ def test_the_others_are_processed_and_the_worst_code_returned(llmzip_, text):
     assert Path("b.txt.lz").exists()
 
 
-def test_models_that_are_missing_or_others(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_models_that_are_missing_or_others(llmzip_):
     code, out, err = llmzip_("compress", "-m", "nosuch", "a.txt")
     assert (code, out) == (1, b"")
     assert re.fullmatch("llmzip: a.txt: there is no model called nosuch.*\n", err)
     assert os.listdir() == ["a.txt"]
 
 
-def test_an_archive_of_another_model(folder, monkeypatch, capfd):
+def test_an_archive_of_another_model(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "llmzip.codec", helpers.codec())
     Path("a.txt").write_bytes(TEXT)
     for args in (["compress", "-m", "other", "a.txt"], ["decompress", "-o", "b", "a.txt.lz"]):
@@ -299,7 +309,7 @@ def test_an_archive_of_another_model(folder, monkeypatch, capfd):
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])
-def test_unexpected_errors_take_one_line(folder, monkeypatch, capfd, error, message, debug):
+def test_unexpected_errors_take_one_line(monkeypatch, capfd, error, message, debug):
     def fail(_source, destination, **_):
         destination.write(b"something")
         raise error
@@ -319,7 +329,8 @@ def test_unexpected_errors_take_one_line(folder, monkeypatch, capfd, error, mess
     assert os.listdir() == ["a.txt"]
 
 
-def test_full_disk(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_full_disk(llmzip_):
     hint = "No space left on device (free some space, or write elsewhere with -o)"
     assert llmzip_("compress", "-o", "/dev/full", "a.txt")[::2] == (1, f"llmzip: /dev/full: {hint}\n")
 
@@ -342,7 +353,7 @@ def test_full_disk(llmzip_, text):
     ],
     ids=" ".join,
 )
-def test_wrong_usage(args, capfd, folder):
+def test_wrong_usage(args, capfd):
     with pytest.raises(SystemExit) as info:
         cli.cli(args, prog_name="llmzip")
     assert info.value.code == 2
@@ -366,7 +377,7 @@ def test_sources_are_removed_after_success_only(llmzip_, text):
     assert text.read_bytes() == TEXT
 
 
-def test_a_source_that_has_grown_is_not_removed(folder, monkeypatch, capfd):
+def test_a_source_that_has_grown_is_not_removed(monkeypatch, capfd):
     codec = helpers.codec()
 
     def grow(source, destination, **options):
@@ -387,7 +398,7 @@ def test_a_source_that_has_grown_is_not_removed(folder, monkeypatch, capfd):
 # Salvage
 
 
-def test_salvage_keeps_undamaged_frames(llmzip_, folder):
+def test_salvage_keeps_undamaged_frames(llmzip_):
     data = words(900)[:3500]
     packed = bytearray(llmzip_("compress", stdin=data).out)
     code, out, err = llmzip_("decompress", "--salvage", stdin=bytes(packed))
@@ -411,7 +422,8 @@ def test_salvage_keeps_undamaged_frames(llmzip_, folder):
 # List
 
 
-def test_list(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_list(llmzip_):
     Path("empty").touch()
     Path("b.txt").write_bytes(noise(2500))
     llmzip_("compress", "a.txt", "b.txt", "empty")
@@ -435,7 +447,8 @@ def test_list(llmzip_, text):
     assert rows[4][-2:] == ["3", "files"]
 
 
-def test_list_as_json_from_a_file_and_a_pipe(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_list_as_json_from_a_file_and_a_pipe(llmzip_):
     llmzip_("compress", "a.txt")
     code, out, _ = llmzip_("list", "--json", "a.txt.lz")
     assert code == 0
@@ -448,7 +461,8 @@ def test_list_as_json_from_a_file_and_a_pipe(llmzip_, text):
     assert llmzip_("list", "--json", "missing").out == b"[]\n"
 
 
-def test_list_finds_truncation_without_reading(llmzip_, text):
+@pytest.mark.usefixtures("text")
+def test_list_finds_truncation_without_reading(llmzip_):
     packed = llmzip_("compress", "-c", "a.txt").out
     for size in (len(packed) - 1, len(packed) // 2, 20):
         Path("a.lz").write_bytes(packed[:size])
@@ -487,9 +501,9 @@ def test_help_and_version(args, capfd):
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["list", "a.lz"], ["list", "--json", "a.lz"]])
-def test_light_commands_import_nothing_heavy(args, folder):
+def test_light_commands_import_nothing_heavy(args):
     with open("a.lz", "wb") as file:
-        helpers.compress_stream(file.__class__ and open("/dev/null", "rb"), file)
+        helpers.compress_stream(io.BytesIO(TEXT), file)
     program = f"""
 import sys
 sys.argv = ["llmzip", *{args!r}]
@@ -546,11 +560,11 @@ def test_signals_leave_nothing_half_written(folder, number, code, force):
     assert os.listdir() == (["out.lz"] if force else [])
 
 
-def test_ignored_signals_stay_ignored(folder):
+def test_ignored_signals_stay_ignored():
     process = start(
         "compress", stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
     )
-    process.stdin.write(noise(200_000))
+    process.stdin.write(noise(20_000))  # less than a pipe holds
     process.stdin.flush()
     process.stdout.read(1000)
     process.send_signal(signal.SIGHUP)
@@ -559,11 +573,9 @@ def test_ignored_signals_stay_ignored(folder):
 
 
 @pytest.mark.parametrize("args", [["decompress", "-c", "a.lz"], ["list", *["a.lz"] * 5000]])
-def test_a_closed_pipe_is_silent(folder, args):
-    with open("/dev/zero", "rb") as zeros, open("a.lz", "wb") as file:
-        from io import BytesIO
-
-        helpers.compress_stream(BytesIO(zeros.read(3_000_000 if args[0] == "decompress" else 10)), file)
+def test_a_closed_pipe_is_silent(args):
+    with open("a.lz", "wb") as file:
+        helpers.compress_stream(io.BytesIO(bytes(3_000_000 if args[0] == "decompress" else 10)), file)
     process = start(*args)
     process.stdout.read(10)
     process.stdout.close()
@@ -572,30 +584,26 @@ def test_a_closed_pipe_is_silent(folder, args):
     process.stderr.close()
 
 
-def test_closed_standard_streams(folder):
+@pytest.mark.parametrize(
+    ("redirection", "args", "code", "message"),
+    [
+        (">&-", ["compress", "-c", "a.txt"], 1, "llmzip: (stdout): is closed\n"),
+        ("<&-", ["compress"], 1, "llmzip: (stdin): is closed\n"),
+        ("2>&-", ["compress", "a.txt"], 0, ""),
+        ("2>&-", ["compress", "missing"], 1, ""),
+    ],
+)
+def test_closed_standard_streams(redirection, args, code, message):
     Path("a.txt").write_bytes(TEXT)
-    shell = f'{sys.executable} -c "import helpers; helpers.main()"'
-    for redirection, command, message in [
-        (">&-", "compress -c a.txt", "llmzip: (stdout): is closed\n"),
-        ("<&-", "compress", "llmzip: (stdin): is closed\n"),
-        ("2>&-", "compress a.txt", ""),
-        ("2>&-", "compress missing", ""),
-    ]:
-        done = subprocess.run(
-            f"{shell} {command} {redirection}", shell=True, env=ENVIRONMENT, capture_output=True, text=True
-        )
-        assert done.stderr == message
-        assert done.returncode == (command != "compress a.txt")
+    shell = ["sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, *args]
+    done = subprocess.run(shell, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, message)
     assert Path("a.txt").read_bytes() == TEXT
-    assert (
-        subprocess.run(
-            f"{shell} decompress -c a.txt.lz", shell=True, env=ENVIRONMENT, capture_output=True
-        ).stdout
-        == TEXT
-    )
+    if code == 0:
+        assert start("decompress", "-c", "a.txt.lz").communicate()[0] == TEXT
 
 
-def test_output_to_the_file_that_is_read(folder):
+def test_output_to_the_file_that_is_read():
     Path("a.txt").write_bytes(TEXT)
     with open("a.txt", "ab") as file:
         process = start("compress", "-c", "a.txt", stdout=file)
@@ -636,7 +644,7 @@ def in_terminal(*args, **options):
     return code, bytes(shown).replace(b"\r\n", b"\n")
 
 
-def test_terminals_are_neither_fed_archives_nor_asked_for_them(folder):
+def test_terminals_are_neither_fed_archives_nor_asked_for_them():
     Path("a.txt").write_bytes(TEXT)
     code, shown = in_terminal("compress", "-c", "a.txt")
     assert (code, shown) == (
@@ -652,7 +660,7 @@ def test_terminals_are_neither_fed_archives_nor_asked_for_them(folder):
     assert b"LZ" in shown
 
 
-def test_progress_is_for_terminals(folder):
+def test_progress_is_for_terminals():
     Path("a.txt").write_bytes(TEXT)
     code, shown = in_terminal("compress", "a.txt")
     assert code == 0

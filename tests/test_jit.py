@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import re
 import sys
 from pathlib import Path
 
@@ -50,9 +51,11 @@ def run(tmp_path: Path):
 
 
 def test_kernels_are_kept_under_package_version_and_python_tag(run, tmp_path: Path) -> None:
-    folder = tmp_path / "cache" / "llmzip" / f"{llmzip.__version__}-{sys.implementation.cache_tag}"
-    assert run(XDG_CACHE_HOME=str(tmp_path / "cache")) == ["42", str(folder), ""]
-    assert list(folder.rglob("*.nbc"))
+    number, folder, error = run(XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (number, error) == ("42", "")
+    prefix = tmp_path / "cache" / "llmzip" / f"{llmzip.__version__}-{sys.implementation.cache_tag}-"
+    assert re.fullmatch(re.escape(str(prefix)) + "[0-9a-f]{12}", folder)
+    assert list(Path(folder).rglob("*.nbc"))
 
 
 def test_default_folder_is_below_the_home_folder(run, tmp_path: Path) -> None:
@@ -99,3 +102,18 @@ def test_division_by_zero_is_numpys() -> None:
         return a / b
 
     assert divide(1.0, 0.0) == float("inf")
+
+
+def test_cache_folder_depends_on_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jit.py").write_text("x = 1")
+    monkeypatch.setattr(jit_module, "__file__", str(tmp_path / "jit.py"))
+    before = jit_module.default_cache_dir()
+    (tmp_path / "other.py").write_text("y = 1")
+    assert jit_module.default_cache_dir() != before
+
+
+def test_knows_whether_kernels_were_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit_module, "CACHE_DIR", str(tmp_path))
+    assert not jit_module.compiled_before()
+    (tmp_path / "kernel.1.nbc").touch()
+    assert jit_module.compiled_before()

@@ -119,6 +119,12 @@ class Conversion(ABC):
             return None
         return self.output or self.derive(name)
 
+    def _announce_compilation(self) -> None:
+        from llmzip.jit import compiled_before
+
+        if not self.quiet and not compiled_before():
+            print("llmzip: compiling, once (about a minute)", file=sys.stderr, flush=True)
+
     @contextmanager
     def _destination(self, target: str | None, source: os.stat_result) -> Iterator[BinaryIO]:
         if target is None:
@@ -184,6 +190,7 @@ class Compression(Conversion):
         """Compress."""
         from llmzip.codec import compress_stream
 
+        self._announce_compilation()
         compress_stream(source, destination, model=self.model, threads=self.threads, progress=progress)
 
 
@@ -217,6 +224,7 @@ class Decompression(Conversion):
         """Decompress."""
         from llmzip.codec import decompress_stream
 
+        self._announce_compilation()
         decompress_stream(
             source,
             destination,

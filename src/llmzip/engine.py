@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmzip import coder, lanes, walk
-from llmzip.errors import FormatError
+from llmzip.errors import FormatError, ModelError
 from llmzip.exact import STRETCH_ROWS, ExactNetwork, Prediction
 from llmzip.mixing import CONTEXTS, new_maps
 from llmzip.modelfile import Model
@@ -84,7 +84,10 @@ class Engine:
         weights = model.weights
         self.tokenizer, self.threads, self.stretch_rows = model.tokenizer, threads, stretch_rows
         self.vocab, self.begin = weights.vocab, weights.begin
-        self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
+        try:
+            self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
+        except ValueError as error:
+            raise ModelError(f"the model file is damaged: {error}") from error
         self.head = walk.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
         if device == "cpu":

@@ -5,16 +5,14 @@ GIL, numpy's division, no fast-math (a decoder must compute exactly what the enc
 no bounds checks unless `NUMBA_BOUNDSCHECK=1` asks for them. `NUMBA_DISABLE_JIT=1` runs the kernels
 as plain Python.
 
-Compiled kernels are kept in the user's cache folder under the package version and the Python tag.
-A folder chosen with `NUMBA_CACHE_DIR` wins; where nothing can be written, kernels are compiled
+Compiled kernels are kept in the user's cache folder under the package version, the Python tag and a
+digest of the package's source: any change of it compiles afresh. A folder chosen with `NUMBA_CACHE_DIR` wins; where nothing can be written, kernels are compiled
 afresh in each process.
-
-While editing: numba looks for changes only in the file of the kernel itself. After changing a
-kernel that kernels of *other* modules call, delete the cache folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -31,11 +29,17 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def default_cache_dir() -> Path:
-    """Return the folder for compiled kernels of this version of the package and of Python."""
+    """Return the folder for compiled kernels of this source and this Python.
+
+    numba itself looks only at the time and size of the one file that a kernel is in, which wheels make the same for
+    every build, and not at the kernels that it calls.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says that a relative path is to be ignored.
     root = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")
-    return root / "llmzip" / f"{__version__}-{sys.implementation.cache_tag}"
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+    return root / "llmzip" / f"{__version__}-{sys.implementation.cache_tag}-{digest[:12]}"
 
 
 def writable_cache_dir() -> str | None:
@@ -67,3 +71,8 @@ def jit(function: Kernel) -> Kernel:
 
 
 CACHE_DIR = writable_cache_dir()
+
+
+def compiled_before() -> bool:
+    """Tell whether kernels of this source have been compiled and kept: without them the first call takes a minute."""
+    return config.DISABLE_JIT or CACHE_DIR is not None and any(Path(CACHE_DIR).rglob("*.nbc"))

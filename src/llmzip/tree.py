@@ -30,8 +30,11 @@ from llmzip.jit import jit
 
 END = 8  # in `bit`: the decision whether the token ends
 
+BLOCK_LEVELS = 4  # of decisions in a row that share a block of adaptive slots
+BLOCK = 1 << BLOCK_LEVELS
+
 # Columns of ClusteredTree.nodes.
-MID, SPLIT, LEFT, RIGHT = range(4)
+MID, SPLIT, LEFT, RIGHT, ABOVE, PLACE = range(6)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class DecisionTree:
         left, right: the child after bit 0 and after bit 1: a node, or ``~token`` for a leaf.
         depth: the number of whole bytes that all tokens of the range share.
         bit: the bit of the next byte that is decided, 0 (most significant) to 7, or END.
+        place: BLOCK * r + i, which names a node like its number does but keeps together what a walk
+            meets one after the other: r is the node where the last multiple of BLOCK_LEVELS
+            decisions from the root was reached, i (1 to BLOCK - 1) numbers the nodes from there on
+            in the way of a heap: 1, then 2 i for the left and 2 i + 1 for the right child of i.
         size: the number of tokens V.
         height: the largest number of decisions that a token takes.
     """
@@ -54,6 +61,7 @@ class DecisionTree:
     right: npt.NDArray[np.int32]
     depth: npt.NDArray[np.int32]
     bit: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int32]
     size: int
     height: int
 
@@ -67,25 +75,24 @@ class DecisionTree:
         blob = np.frombuffer(b"".join(tokens), np.uint8)
         offsets = np.zeros(len(tokens) + 1, np.int64)
         np.cumsum([len(token) for token in tokens], out=offsets[1:])
-        fields = np.empty((7, len(tokens) - 1), np.int32)
+        fields = np.empty((8, len(tokens) - 1), np.int32)
         height = fill_nodes(blob, offsets, fields)
         return cls(*fields, size=len(tokens), height=int(height))
 
 
 @jit
 def fill_nodes(blob, offsets, fields):
-    """Fill `fields` int32 ``[7, V - 1]``, the rows in the order of DecisionTree; return the height."""
+    """Fill `fields` int32 ``[8, V - 1]``, the rows in the order of DecisionTree; return the height."""
     tokens = len(offsets) - 1
     height = 0
-    # Nodes still to be filled as (lo, hi, number of decisions before); the stack never holds more
-    # than one range per level of the tree plus one.
-    stack = np.empty((tokens + 1, 3), np.int64)
-    stack[0] = (0, tokens, 0)
+    # Nodes still to be filled: lo, hi, number of decisions before, place. They are disjoint ranges.
+    stack = np.empty((tokens, 4), np.int64)
+    stack[0] = (0, tokens, 0, 1)
     waiting = 1
     node = 0
     while waiting > 0:
         waiting -= 1
-        lo, hi, before = stack[waiting]
+        lo, hi, before, place = stack[waiting]
         height = max(height, before + 1)
         # The range is sorted, so all of it shares what its first and last token share.
         first, last = offsets[lo], offsets[hi - 1]
@@ -112,16 +119,23 @@ def fill_nodes(blob, offsets, fields):
         fields[0, node] = lo
         fields[1, node] = mid
         fields[2, node] = hi
-        fields[3, node] = node + 1 if mid - lo > 1 else ~lo
-        fields[4, node] = node + mid - lo if hi - mid > 1 else ~mid
+        left, right = node + 1, node + mid - lo
+        fields[3, node] = left if mid - lo > 1 else ~lo
+        fields[4, node] = right if hi - mid > 1 else ~mid
         fields[5, node] = depth
         fields[6, node] = bit
+        fields[7, node] = place
         node += 1
+        if (before + 1) % BLOCK_LEVELS == 0:
+            place_left, place_right = left * BLOCK + 1, right * BLOCK + 1
+        else:
+            place_left = place + place % BLOCK  # same block, twice the number in it
+            place_right = place_left + 1
         if hi - mid > 1:
-            stack[waiting] = (mid, hi, before + 1)
+            stack[waiting] = (mid, hi, before + 1, place_right)
             waiting += 1
         if mid - lo > 1:
-            stack[waiting] = (lo, mid, before + 1)
+            stack[waiting] = (lo, mid, before + 1, place_left)
             waiting += 1
     return height
 
@@ -166,26 +180,19 @@ class ClusteredTree(NamedTuple):
     """Hold what the kernels of a walk need of a tree and its clusters.
 
     Attributes:
-        nodes: int32[V - 1, 4], the columns MID and SPLIT (below), and LEFT and RIGHT (children).
-            SPLIT is the position of MID among the probabilities of the node's level: a cluster for
-            a node above the cut, else a row counted from the cluster's first token.
-        above: uint8[V - 1], 1 for nodes above the cut, whose range holds two or more clusters.
+        nodes: int32[V - 1, 6], the columns MID, SPLIT, LEFT, RIGHT, ABOVE and PLACE. LEFT and RIGHT
+            are the children, PLACE is the tree's. ABOVE is 1 for a node above the cut, whose range
+            holds two or more clusters, else 0. SPLIT is the position of MID among the choices of
+            the node's level: above the cut a cluster, else a row counted from its cluster's first.
         cluster_of: int32[V], each token's cluster.
         starts: int32[C + 1], each cluster's first token, and V.
-        kind: uint8[V - 1], a small class of each node's decision: its `bit` (0 to 7, or END), plus
-            16 in the first byte of a token. Always below KINDS.
         height: the largest number of decisions that a token takes.
     """
 
     nodes: npt.NDArray[np.int32]
-    above: npt.NDArray[np.uint8]
     cluster_of: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int32]
-    kind: npt.NDArray[np.uint8]
     height: int
-
-
-KINDS = 32
 
 
 def bind_clusters(tree: DecisionTree, starts: npt.ArrayLike) -> ClusteredTree:
@@ -210,11 +217,10 @@ def bind_clusters(tree: DecisionTree, starts: npt.ArrayLike) -> ClusteredTree:
     # of clusters, and so are its children.
     above = cluster_of[lo] != cluster_of[hi - 1]
     split = np.where(above, cluster_of[mid], mid - first[cluster_of[mid]])
+    columns = [mid, split, tree.left, tree.right, above, tree.place]
     return ClusteredTree(
-        nodes=np.stack([mid, split, tree.left, tree.right], axis=1).astype(np.int32),
-        above=above.astype(np.uint8),
+        nodes=np.stack(columns, axis=1).astype(np.int32),
         cluster_of=cluster_of.astype(np.int32),
         starts=bounds.astype(np.int32),
-        kind=(tree.bit + 16 * (tree.depth == 0)).astype(np.uint8),
         height=tree.height,
     )
