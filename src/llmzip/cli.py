@@ -18,6 +18,7 @@ from llmzip import __version__, models
 from llmzip.conversion import STANDARD, Compression, Conversion, Decompression, open_source, printable
 from llmzip.errors import LlmzipError
 from llmzip.format import ArchiveHeader
+from llmzip.output import standard_output
 from llmzip.reader import Reader
 
 HINTS = {
@@ -122,14 +123,13 @@ def list_(files: tuple[str, ...], as_json: bool) -> None:
     """  # noqa: D301
     rows: list[dict[str, Any]] = []
     code = _each(files, lambda name: rows.append(_summary(name)))
-    try:
-        if as_json:
-            click.echo(json.dumps(rows, indent=2))
-        elif rows:
-            click.echo(_table(rows))
-    except BrokenPipeError:
-        _die_of_broken_pipe()
-    sys.exit(code)
+    text = json.dumps(rows, indent=2) + "\n" if as_json else _table(rows)
+    sys.exit(max(code, _each((STANDARD,), lambda _: _print(text))))
+
+
+def _print(text: str) -> None:
+    with standard_output() as stream:
+        stream.write(text.encode(sys.stdout.encoding, "backslashreplace"))
 
 
 def _summary(name: str) -> dict[str, Any]:
@@ -161,7 +161,9 @@ def _model_name(archive: ArchiveHeader) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """Return aligned lines: a head, the rows, and the total of several."""
+    """Return aligned lines: a head, the rows, and the total of several; nothing for no rows."""
+    if not rows:
+        return ""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     if len(rows) > 1:
         packed, size, frames = (
@@ -179,7 +181,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         ]
         for line in cells
     )
-    return "\n".join("  ".join(line).rstrip() for line in justified)
+    return "".join("  ".join(line).rstrip() + "\n" for line in justified)
 
 
 def _run(conversion: Conversion, files: Sequence[str]) -> NoReturn:

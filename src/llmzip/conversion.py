@@ -119,12 +119,6 @@ class Conversion(ABC):
             return None
         return self.output or self.derive(name)
 
-    def _announce_compilation(self) -> None:
-        from llmzip.jit import compiled_before
-
-        if not self.quiet and not compiled_before():
-            print("llmzip: compiling, once (about a minute)", file=sys.stderr, flush=True)
-
     @contextmanager
     def _destination(self, target: str | None, source: os.stat_result) -> Iterator[BinaryIO]:
         if target is None:
@@ -139,8 +133,6 @@ class Conversion(ABC):
             yield stream
 
     def _check_standard_output(self, source: os.stat_result) -> None:
-        if sys.stdout is None:
-            raise FileError("(stdout)", "is closed")
         if self.archive_out and os.isatty(1) and not self.force:
             raise FileError("(stdout)", "is a terminal, and archives are not text (use -o FILE, or -f)")
         status = os.fstat(1)
@@ -151,9 +143,15 @@ class Conversion(ABC):
     def _progress(
         self, name: str, source: BinaryIO, status: os.stat_result, target: str | None
     ) -> Iterator[Progress | None]:
-        """Show a bar if a person is there to see it, and the text itself is not in its way."""
-        seen = sys.stderr is not None and sys.stderr.isatty()
-        if self.quiet or not seen or (target is None and os.isatty(1)):
+        """Show what is going on if a person is there to see it; no bar if the text is in its way."""
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+            yield None
+            return
+        from llmzip.jit import compiled_before
+
+        if not compiled_before():
+            print("llmzip: compiling, once (about a minute)", file=sys.stderr, flush=True)
+        if target is None and os.isatty(1):
             yield None
             return
         from tqdm import tqdm
@@ -190,7 +188,6 @@ class Compression(Conversion):
         """Compress."""
         from llmzip.codec import compress_stream
 
-        self._announce_compilation()
         compress_stream(source, destination, model=self.model, threads=self.threads, progress=progress)
 
 
@@ -224,7 +221,6 @@ class Decompression(Conversion):
         """Decompress."""
         from llmzip.codec import decompress_stream
 
-        self._announce_compilation()
         decompress_stream(
             source,
             destination,

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, cast
@@ -52,9 +53,10 @@ def _writer(file: str | int, mode: str, output: str, permissions: int = 0o666) -
 
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Open the standard output; what was written is flushed at the end."""
-    with _naming("(stdout)"):
-        file = _writer(1, "wb", "(stdout)")
+    """Open the standard output for bytes; what was written is flushed at the end."""
+    if sys.stdout is None:
+        raise FileError("(stdout)", "is closed")
+    file = _writer(1, "wb", "(stdout)")
     try:
         yield file
         file.flush()

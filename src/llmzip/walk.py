@@ -19,7 +19,7 @@ from llmzip.coder import bytes_at_most, decode_bit, encode_bit, overread
 from llmzip.distribution import exp2_table, multiply, probability, running_sums
 from llmzip.jit import jit
 from llmzip.mixing import enter, learn, refine
-from llmzip.tree import LEFT, MID, SPLIT, ClusteredTree
+from llmzip.tree import ABOVE, LEFT, MID, PLACE, SPLIT, ClusteredTree
 
 # What the kernels return.
 OK = 0
@@ -72,15 +72,17 @@ def new_work(tree: ClusteredTree) -> Work:
 def descend(token, node, level, total, tree, work, maps, coder, data):
     """Code the decisions from `node` down to the end of its level; return the node or leaf reached.
 
-    `level` is what tree.above says of the nodes to pass, `total` the sum over the node's range;
+    `level` is the ABOVE of the nodes to pass, `total` the sum over the node's range;
     the other arguments are as for :func:`walk`.
     """
+    nodes = tree.nodes
     low, high = np.int64(0), total
-    while node >= 0 and tree.above[node] == level:
-        middle = work.sums[tree.nodes[node, SPLIT]]
-        p1 = refine(probability(low, middle, high), node, maps)
+    while node >= 0 and nodes[node, ABOVE] == level:
+        middle = work.sums[nodes[node, SPLIT]]
+        p1 = probability(low, middle, high)
+        p1 = refine(p1, node, np.int64(nodes[node, PLACE]), maps)
         if token >= 0:
-            bit = 1 if token >= tree.nodes[node, MID] else 0
+            bit = 1 if token >= nodes[node, MID] else 0
             encode_bit(coder, data, p1, bit)
         else:
             bit = decode_bit(coder, data, p1)
@@ -89,7 +91,7 @@ def descend(token, node, level, total, tree, work, maps, coder, data):
             low = middle
         else:
             high = middle
-        node = np.int64(tree.nodes[node, LEFT + bit])
+        node = np.int64(nodes[node, LEFT + bit])
     return node
 
 

@@ -1,0 +1,82 @@
+from fractions import Fraction
+from os.path import commonprefix
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import tiny_tokenizer
+
+from llmzip.tree import END, DecisionTree, bind_clusters, choose_clusters
+
+vocabularies = st.sets(st.binary(min_size=1, max_size=5), min_size=2, max_size=60).map(sorted)
+
+
+def path(tree, token):
+    """Return the decisions (node, bit) that lead to a token."""
+    node, steps = 0, []
+    while node >= 0:
+        bit = int(token >= tree.mid[node])
+        steps.append((node, bit))
+        node = int(tree.right[node] if bit else tree.left[node])
+    assert ~node == token
+    return steps
+
+
+@given(vocabularies)
+def test_every_token_is_reached_by_its_own_bits(tokens):
+    tree = DecisionTree.build(tokens)
+    paths = [path(tree, t) for t in range(len(tokens))]
+    assert max(map(len, paths)) == tree.height
+    assert {n for steps in paths for n, _ in steps} == set(range(len(tokens) - 1))
+    for token, steps in zip(tokens, paths, strict=True):
+        for node, bit in steps:
+            shared = commonprefix([tokens[tree.lo[node]], tokens[tree.hi[node] - 1]])
+            assert len(shared) == tree.depth[node]
+            if tree.bit[node] == END:
+                assert (token == shared) == (bit == 0)
+            else:
+                assert token[tree.depth[node]] >> (7 - tree.bit[node]) & 1 == bit
+
+
+@given(vocabularies, st.randoms(use_true_random=False))
+def test_conditional_probabilities_multiply_to_the_tokens(tokens, random):
+    counts = [random.randint(1, 9) for _ in tokens]
+    tree = DecisionTree.build(tokens)
+    for token in range(len(tokens)):
+        product = Fraction(1)
+        for node, bit in path(tree, token):
+            lo, mid, hi = (int(x[node]) for x in (tree.lo, tree.mid, tree.hi))
+            product *= Fraction(sum(counts[mid:hi] if bit else counts[lo:mid]), sum(counts[lo:hi]))
+        assert product == Fraction(counts[token], sum(counts))
+
+
+def test_nodes_are_in_preorder():
+    tree = DecisionTree.build(tiny_tokenizer().tokens)
+    for node in range(tree.size - 1):
+        children = [c for c in (tree.left[node], tree.right[node]) if c >= 0]
+        if children:
+            assert children[0] == node + 1
+        assert all(c > node for c in children)
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 12, 100])
+def test_chosen_clusters_are_subtrees_and_cover_the_vocabulary(clusters):
+    tree = DecisionTree.build(tiny_tokenizer().tokens)
+    starts = choose_clusters(tree, np.ones(tree.size), clusters)
+    assert len(starts) == clusters
+    bound = bind_clusters(tree, starts)
+    assert bound.cluster_of.tolist() == (np.searchsorted(starts, np.arange(tree.size), "right") - 1).tolist()
+
+
+@pytest.mark.parametrize("starts", [[1], [0, 0], [5, 0], [0, 3], [0, 10_000], []])
+def test_other_cuts_are_refused(starts):
+    tree = DecisionTree.build(tiny_tokenizer().tokens)
+    with pytest.raises(ValueError, match="cluster"):
+        bind_clusters(tree, starts)
+
+
+@pytest.mark.parametrize("tokens", [[b"a"], [b"", b"a"], [b"b", b"a"], [b"a", b"a"]])
+def test_other_vocabularies_are_refused(tokens):
+    with pytest.raises(ValueError, match="token"):
+        DecisionTree.build(tokens)
