@@ -54,9 +54,7 @@ def make_tokenizer(files: list[Path], vocab: int, share: float, path: Path) -> N
 
 def main() -> None:
     """Run the steps that are not done yet."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", nargs="+", type=Path, help="folders or files of text")
     parser.add_argument("--heldout", type=Path, required=True, help="folder of text kept from training")
     parser.add_argument("--work", type=Path, required=True, help="folder for the run")

@@ -23,9 +23,7 @@ OTHER_DIGEST = hashlib.sha256(b"another model").digest()
 DIGESTS = {None: DIGEST, "test": DIGEST, "other": OTHER_DIGEST}
 
 
-def compress_stream(
-    src: BinaryIO, dst: BinaryIO, *, model: str | None = None, progress: Any = None, **_: Any
-) -> None:
+def compress_stream(src: BinaryIO, dst: BinaryIO, *, model: str | None = None, progress: Any = None, **_: Any) -> None:
     """Deflate takes the place of the model; four lanes where there is enough for them."""
     if model not in DIGESTS:
         raise ModelError(f"there is no model called {model}")

@@ -44,9 +44,7 @@ def reference(chunks: list[bytes], vocab_size: int, max_length: int, min_count: 
     return ranks
 
 
-pieces = st.sampled_from(
-    [b"a", b"b", b"ab", b"aab", b"bab", b" ", b"\n", "é".encode(), "中文".encode(), b"1"]
-)
+pieces = st.sampled_from([b"a", b"b", b"ab", b"aab", b"bab", b" ", b"\n", "é".encode(), "中文".encode(), b"1"])
 corpora = st.lists(st.lists(pieces, max_size=60).map(b"".join), max_size=4)
 
 

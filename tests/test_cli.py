@@ -542,9 +542,7 @@ def test_the_module_runs():
     assert done.stdout == f"llmzip {llmzip.__version__}\n".encode()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("force", [False, True])
 def test_signals_leave_nothing_half_written(folder, number, code, force):
     if force:
@@ -563,9 +561,7 @@ def test_signals_leave_nothing_half_written(folder, number, code, force):
 
 
 def test_ignored_signals_stay_ignored():
-    process = start(
-        "compress", stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    )
+    process = start("compress", stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.stdin.write(noise(20_000))  # less than a pipe holds
     process.stdin.flush()
     process.stdout.read(1000)
@@ -619,9 +615,7 @@ def test_full_standard_output():
         process = start("compress", stdin=subprocess.PIPE, stdout=full)
         _, err = process.communicate(noise(100_000))
     assert process.returncode == 1
-    assert err.decode() == (
-        "llmzip: (stdout): No space left on device (free some space, or write elsewhere with -o)\n"
-    )
+    assert err.decode() == ("llmzip: (stdout): No space left on device (free some space, or write elsewhere with -o)\n")
 
 
 def in_terminal(*args, **options):

@@ -100,7 +100,7 @@ def test_one_model_does_not_open_the_archive_of_another(tiny_file):
     other = tiny_file.with_name("other.safetensors")
     other.write_bytes(tiny_model_file(seed=1))
     assert unpack(archive) == words(300)
-    with pytest.raises(ModelError, match="made with model [0-9a-f]{16}"):
+    with pytest.raises(ModelError, match=r"made with model [0-9a-f]{16}"):
         unpack(archive, model=str(other))
     tiny_file.unlink()
     with pytest.raises(ModelError, match="LLMZIP_MODEL_PATH"):

@@ -4,28 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_coder import Encoder
 
 from llmzip import coder
-
-
-class ReferenceEncoder:
-    """The coder in exact fractions: the shortest multiple of 2^-8k inside the last interval, as FORMAT.md says."""
-
-    def __init__(self):
-        self.low, self.range, self.shifts = 0, 1 << 32, 0
-
-    def encode(self, p1, bit):
-        bound = self.range * p1 >> 16
-        if bit:
-            self.range = bound
-        else:
-            self.low, self.range = self.low + bound, self.range - bound
-        while self.range < 1 << 24:
-            self.low, self.range, self.shifts = self.low << 8, self.range << 8, self.shifts + 1
-
-    def finish(self):
-        value = (self.low + 0xFFFFFF >> 24) & ((1 << 8 * (self.shifts + 1)) - 1)
-        return value.to_bytes(self.shifts + 1, "big")
 
 
 def encode(decisions):
@@ -59,7 +40,7 @@ def test_round_trip_uses_exactly_the_payload(sequence):
 
 @given(decisions)
 def test_bytes_are_those_of_the_reference(sequence):
-    reference = ReferenceEncoder()
+    reference = Encoder()
     for p1, bit in sequence:
         reference.encode(p1, bit)
     assert encode(sequence) == reference.finish()
@@ -79,12 +60,21 @@ def test_pinned_bytes():
     assert encode([(p, int(b)) for p, b in sequence]).hex() == PINNED
 
 
-def test_carry_runs_through_ff_bytes():
-    # Bit 0 with p = 65535 leaves the top 2^-16 of the interval: low fills with FF until a bit 0 carries.
-    sequence = [(65535, 0)] * 6 + [(1, 1)] * 3 + [(1, 0)] * 40
-    payload = encode(sequence)
-    assert b"\xff\xff" in payload
-    assert decode(payload, [p for p, _ in sequence])[0] == [b for _, b in sequence]
+@pytest.mark.parametrize("kept_back", [0, 1, 2, 5, 40])
+def test_carry_runs_through_ff_bytes(kept_back):
+    # Keeping an interval across a byte's border, by halves, leaves FF bytes open until it moves to one side.
+    sequence, state = [], Encoder()
+    while state.shifts < kept_back + 2:
+        bit = 0 if state.low + (state.range >> 1) <= (1 << 8 * state.shifts + 31) else 1
+        sequence.append((32768, bit))
+        state.encode(32768, bit)
+    below = encode([*sequence, (32768, 1), (32768, 1), (32768, 1)])
+    above = encode([*sequence, (32768, 0), (32768, 0), (32768, 0)])
+    assert below[:kept_back] == b"\x7f" + b"\xff" * (kept_back - 1) if kept_back else True
+    assert above[:kept_back] == b"\x80" + b"\x00" * (kept_back - 1) if kept_back else True
+    for payload, bit in ((below, 1), (above, 0)):
+        whole = [*sequence, *[(32768, bit)] * 3]
+        assert decode(payload, [p for p, _ in whole])[0] == [b for _, b in whole]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 10])

@@ -272,9 +272,7 @@ def test_without_the_trailer_sizes_are_unknown(codec):
     third[heads[2]] ^= 1
     content, message = salvage(codec, b"".join([frames[0], frames[1], bytes(third), frames[4]]))
     assert content == FRAMES[0] + FRAMES[1] + FRAMES[4]
-    assert message == (
-        "damaged: frames 3 to 4 lost (size unknown), everything after frame 5 lost; the rest is written"
-    )
+    assert message == ("damaged: frames 3 to 4 lost (size unknown), everything after frame 5 lost; the rest is written")
     content, message = salvage(codec, b"".join(frames))
     assert content == ORIGINAL
     assert message == "damaged: the list of frames at the end lost; the rest is written"

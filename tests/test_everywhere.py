@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from networks import tiny_model_file
 
-
 PROGRAM = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -82,4 +81,3 @@ def test_golden_archives(path):
 
 def test_there_are_golden_archives():
     assert len(list(GOLDEN.glob("*.lz"))) >= 3
-

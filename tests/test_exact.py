@@ -178,9 +178,7 @@ def test_length_of_a_stretch_changes_nothing(
     assert_equal(in_stretches(ExactNetwork(weights), inputs, steps), expected)
 
 
-def test_lanes_are_the_same_together_and_alone(
-    weights: Weights, inputs: np.ndarray, expected: Prediction
-) -> None:
+def test_lanes_are_the_same_together_and_alone(weights: Weights, inputs: np.ndarray, expected: Prediction) -> None:
     network = ExactNetwork(weights)
     for groups in ([1] * LANES, [2, 3], [4, 1]):
         bounds = np.cumsum([0, *groups])
@@ -188,9 +186,7 @@ def test_lanes_are_the_same_together_and_alone(
         assert_equal(Prediction.join(runs), expected)
 
 
-def test_lane_does_not_depend_on_its_neighbours(
-    weights: Weights, inputs: np.ndarray, expected: Prediction
-) -> None:
+def test_lane_does_not_depend_on_its_neighbours(weights: Weights, inputs: np.ndarray, expected: Prediction) -> None:
     others = random_inputs(weights, STEPS, LANES, seed=9)
     others[:, 3] = inputs[:, 3]
     got = ExactNetwork(weights).session(LANES).run(others)

@@ -48,9 +48,7 @@ def write(*frames, digest=DIGEST, number=None):
     writer = Writer(out, digest, number)
     for i, frame in enumerate(frames, 1):
         content, *coded = (frame,) if isinstance(frame, bytes) else frame
-        writer.write(
-            content, last=i == len(frames), **dict(zip(("payload", "lane_bytes"), coded, strict=False))
-        )
+        writer.write(content, last=i == len(frames), **dict(zip(("payload", "lane_bytes"), coded, strict=False)))
     return out.getvalue()
 
 

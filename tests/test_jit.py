@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,9 +80,7 @@ def test_falls_back_to_no_cache_where_nothing_can_be_written(run, tmp_path: Path
     assert output[:2] == ["42", "None"]
 
 
-def test_falls_back_to_no_cache_in_a_read_only_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_falls_back_to_no_cache_in_a_read_only_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(**_: object) -> None:
         raise PermissionError
 

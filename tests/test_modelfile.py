@@ -158,9 +158,7 @@ REFUSED = {
     "too large a scale": (replaced(SCALES, first_is(2.0**20 + 1)), "scales out of range"),
     # Seven zero bytes are eight weights of -64.
     "weights beyond 7 bits": (
-        replaced(
-            "layers.0.channel.up.packed", lambda t: np.where(np.arange(t.size) < 7, 0, t).astype(np.uint8)
-        ),
+        replaced("layers.0.channel.up.packed", lambda t: np.where(np.arange(t.size) < 7, 0, t).astype(np.uint8)),
         "beyond 7 bits",
     ),
     "a vector entry that is not a number": (

@@ -101,9 +101,7 @@ SYMBOLS = [
     "\uff0c",
     "😀",
 ]
-texts = st.lists(st.one_of(st.sampled_from(SYMBOLS).map(str.encode), st.binary(max_size=3)), max_size=80).map(
-    b"".join
-)
+texts = st.lists(st.one_of(st.sampled_from(SYMBOLS).map(str.encode), st.binary(max_size=3)), max_size=80).map(b"".join)
 words = st.lists(st.sampled_from(SYMBOLS), min_size=2, max_size=4).map(lambda s: "".join(s).encode())
 vocabularies = st.builds(vocabulary, st.sets(words, max_size=40), st.integers(0, 10))
 
@@ -233,9 +231,7 @@ def test_ids_out_of_range_are_refused(ids: list[int]) -> None:
 
 
 def test_same_ids_without_the_compiler() -> None:
-    data = (
-        "The théory of “it”, the cat's 12345\r\n\t\0\xff中文中文".encode("utf-16") + "the théory".encode() * 3
-    )
+    data = "The théory of “it”, the cat's 12345\r\n\t\0\xff中文中文".encode("utf-16") + "the théory".encode() * 3
     text = sorted({*SINGLES, b"th", b"the", b" the", "é".encode(), b"e\0", b"00"})
     program = (
         "from llmzip.tokenizer import Tokenizer\n"

@@ -20,9 +20,7 @@ from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.muon import Muon, orthogonalise
 from llmzip.training.trainer import Recipe, Trainer, bits_per_byte, load_model, nats_of
 
-WORDS = (
-    b"the thing and another one are on the table, and nobody knows what to do with it. 1900 was long ago\n"
-)
+WORDS = b"the thing and another one are on the table, and nobody knows what to do with it. 1900 was long ago\n"
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +44,7 @@ def random_head(seed: int, starts: list[int], vocab: int, rows: int = 40) -> tup
     return h, w1, w2, target, torch.tensor(starts)
 
 
-def naive_losses(
-    h: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, target: torch.Tensor, starts: torch.Tensor
-):
+def naive_losses(h: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, target: torch.Tensor, starts: torch.Tensor):
     """Return -log of P(cluster) * P(token | cluster), from the definition."""
     bounds = [*starts.tolist(), len(w2)]
     losses = []
@@ -423,9 +419,7 @@ def test_bits_per_byte_count_the_bytes_of_each_file(tmp_path: Path) -> None:
     result = bits_per_byte(model, tokenizer, files)
     assert list(result) == ["one", "two.more"]
     assert result["one"] == pytest.approx(nats / math.log(2) / len(text), rel=1e-5)
-    assert result["two.more"] == pytest.approx(
-        naive_nats(model, tokenizer.encode(b"x")) / math.log(2), rel=1e-5
-    )
+    assert result["two.more"] == pytest.approx(naive_nats(model, tokenizer.encode(b"x")) / math.log(2), rel=1e-5)
 
 
 # Export

@@ -1,5 +1,4 @@
 from fractions import Fraction
-from os.path import commonprefix
 
 import numpy as np
 import pytest
@@ -10,6 +9,10 @@ from networks import tiny_tokenizer
 from llmzip.tree import END, DecisionTree, bind_clusters, choose_clusters
 
 vocabularies = st.sets(st.binary(min_size=1, max_size=5), min_size=2, max_size=60).map(sorted)
+
+
+def common_prefix(a, b):
+    return next((a[:i] for i in range(len(a)) if a[: i + 1] != b[: i + 1]), a)
 
 
 def path(tree, token):
@@ -31,7 +34,7 @@ def test_every_token_is_reached_by_its_own_bits(tokens):
     assert {n for steps in paths for n, _ in steps} == set(range(len(tokens) - 1))
     for token, steps in zip(tokens, paths, strict=True):
         for node, bit in steps:
-            shared = commonprefix([tokens[tree.lo[node]], tokens[tree.hi[node] - 1]])
+            shared = common_prefix(tokens[tree.lo[node]], tokens[tree.hi[node] - 1])
             assert len(shared) == tree.depth[node]
             if tree.bit[node] == END:
                 assert (token == shared) == (bit == 0)

@@ -1,5 +1,7 @@
 """The walk with logits of our own: what it costs, and that both directions agree."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from networks import tiny_tokenizer
@@ -55,7 +57,7 @@ class Setting:
         left = np.where(self.tokens >= 0, self.lengths[self.tokens], 0).sum(0).astype(np.int64)
         tokens = np.full_like(self.tokens, -1)
         for t in range(self.steps):
-            for a, b in zip(bounds, bounds[1:], strict=False):
+            for a, b in pairwise(bounds):
                 rows = self.acc1[t, a:b], self.q[t, a:b], self.scale[t, a:b]
                 shared = self.head, self.tree, self.work, self.state, decoder, self.previous
                 status = walk.decode_lanes(a, b, left, *rows, *shared, data, tokens[t], self.lengths)
@@ -97,7 +99,9 @@ def test_the_walk_itself_is_free():
     cost = 0.0
     for t in range(setting.steps):
         work, token = setting.work, int(setting.tokens[t, 0])
-        walk.running_sums(acc := setting.acc1[t, 0].copy(), np.float32(0.3), setting.head.cluster_scales, table, work.sums)
+        walk.running_sums(
+            acc := setting.acc1[t, 0].copy(), np.float32(0.3), setting.head.cluster_scales, table, work.sums
+        )
         node, level = 0, 1
         low, high = 0, int(work.sums[len(acc)])
         while node >= 0:

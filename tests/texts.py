@@ -32,7 +32,7 @@ HARD = {
     "NULs": b"\0" * 3000,
     "long run": b"a" * 5000 + b"b" * 5000,
     "two equal halves": words(900) * 2,
-    "Chinese": "长文本压缩需要一个好的模型，没有空格也要能工作。".encode() * 30,
+    "Chinese": "长文本压缩需要一个好的模型。没有空格也要能工作。".encode() * 30,
     "all bytes": bytes(range(256)) * 12,
     "mixed": words(300) + noise(400) + "ü€漢😀".encode() * 50,
 }

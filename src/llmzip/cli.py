@@ -166,9 +166,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         return ""
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     if len(rows) > 1:
-        packed, size, frames = (
-            sum(row[key] for row in rows) for key in ("compressed", "uncompressed", "frames")
-        )
+        packed, size, frames = (sum(row[key] for row in rows) for key in ("compressed", "uncompressed", "frames"))
         lines.append([packed, size, round(size / packed, 3), frames, "", "", f"{len(rows)} files"])
     cells = [[printable(str(value)) for value in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

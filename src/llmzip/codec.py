@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from llmzip import models
 from llmzip.engine import Coded, Engine
-from llmzip.errors import LlmzipError
+from llmzip.errors import LlmzipError, ModelError
 from llmzip.format import ArchiveHeader, Frame, Writer
 from llmzip.modelfile import Model
 from llmzip.reader import Reader
@@ -110,6 +110,8 @@ def decompress_stream(
     for frame in reader:
         try:
             content = _decode(frame, model, threads, device, progress)
+        except ModelError:
+            raise  # nothing is wrong with the archive
         except LlmzipError as error:
             reader.lose(frame, error)
             continue

@@ -47,9 +47,7 @@ class _Walker:
         """Code a stretch of tokens ``[T, B]``."""
         e = self.engine
         rows = seen.cluster_acc, seen.hidden, seen.scale
-        return walk.encode_steps(
-            tokens, *rows, e.head, e.tree, self.work, self.maps, state, self.previous, out
-        )
+        return walk.encode_steps(tokens, *rows, e.head, e.tree, self.work, self.maps, state, self.previous, out)
 
     def decode(
         self, group: slice, left: np.ndarray, seen: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray

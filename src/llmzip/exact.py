@@ -37,9 +37,7 @@ class Prediction:
 def require_denormals() -> None:
     """Raise HardwareError if the calling thread flushes denormals, as its program may have set."""
     if kernels.denormals_flushed(kernels.DENORMAL_PROBE):
-        raise HardwareError(
-            "this program has set the CPU to flush denormal numbers (torch.set_flush_denormal)"
-        )
+        raise HardwareError("this program has set the CPU to flush denormal numbers (torch.set_flush_denormal)")
 
 
 class ExactNetwork:
@@ -128,18 +126,12 @@ class ProductSession(Session):
         x, q, s, inverse_width = work.x, work.q, work.s, np.float32(1.0 / w.width)
         kernels.embed(ids, w.embedding.q, w.embedding.scale, x)
         for i, layer in enumerate(w.layers):
-            kernels.shifted_input(
-                x, inverse_width, layer.token_shift, state.last_token[i], q, s, work.scratch
-            )
+            kernels.shifted_input(x, inverse_width, layer.token_shift, state.last_token[i], q, s, work.scratch)
             self._product(layer.token_in, q, work.acc_in)
-            kernels.recur(
-                work.acc_in, s, layer.token_in.scale, layer.forget_bias, state.h[i], q, s, work.scratch
-            )
+            kernels.recur(work.acc_in, s, layer.token_in.scale, layer.forget_bias, state.h[i], q, s, work.scratch)
             self._product(layer.token_out, q, work.acc)
             kernels.add_residual(x, work.acc, s, layer.token_out.scale)
-            kernels.shifted_input(
-                x, inverse_width, layer.channel_shift, state.last_channel[i], q, s, work.scratch
-            )
+            kernels.shifted_input(x, inverse_width, layer.channel_shift, state.last_channel[i], q, s, work.scratch)
             self._product(layer.channel_up, q, work.acc_up)
             kernels.square(work.acc_up, s, layer.channel_up.scale, work.q_hidden, s, work.scratch_hidden)
             self._product(layer.channel_down, work.q_hidden, work.acc)

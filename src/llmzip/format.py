@@ -124,9 +124,7 @@ class FrameHeader:
     def __post_init__(self) -> None:
         lanes = len(self.lane_bytes)
         if self.size > MAX_SIZE:
-            raise FormatError(
-                f"frame {self.number} claims {self.size} bytes, the limit is {MAX_SIZE}"
-            )
+            raise FormatError(f"frame {self.number} claims {self.size} bytes, the limit is {MAX_SIZE}")
         if lanes:
             # An encoder stores what it cannot make smaller.
             sound = 0 < self.payload_size <= self.size and lanes & (lanes - 1) == 0
@@ -153,9 +151,7 @@ class FrameHeader:
         flags = cursor.integer(1)
         last, kind, lanes_log2 = bool(flags & 1), flags >> 1 & 3, flags >> 3 & 15
         if flags >> 7 or kind > 1 or lanes_log2 > MAX_LANES_LOG2 * kind:
-            raise FormatError(
-                f"frame {number} has reserved bits set: damaged, or made by a newer llmzip"
-            )
+            raise FormatError(f"frame {number} has reserved bits set: damaged, or made by a newer llmzip")
         size = cursor.varint()
         if kind == 0:
             return cls(number, last, size, size)
@@ -191,9 +187,7 @@ class Frame:
     def verify(self, content: bytes, digest: bytes = NO_MODEL) -> None:
         """Raise ChecksumError unless `content` is what was compressed with the model."""
         if content_checksum(self.header, self.head, content, digest) != self.checksum:
-            raise ChecksumError(
-                f"frame {self.header.number} is damaged: its checksum does not match"
-            )
+            raise ChecksumError(f"frame {self.header.number} is damaged: its checksum does not match")
 
 
 def content_checksum(header: FrameHeader, head: bytes, content: bytes, digest: bytes) -> int:

@@ -159,9 +159,7 @@ def forward(ids, net, state, work, hidden, scale, recheck):
         kernels.recur(work.acc_in, s, net.token_in_scale[i], net.forget_bias[i], state.h[i], q, s, scratch)
         product(q, net.token_out[i], work.acc, recheck)
         kernels.add_residual(x, work.acc, s, net.token_out_scale[i])
-        kernels.shifted_input(
-            x, net.inverse_width, net.channel_shift[i], state.last_channel[i], q, s, scratch
-        )
+        kernels.shifted_input(x, net.inverse_width, net.channel_shift[i], state.last_channel[i], q, s, scratch)
         product(q, net.channel_up[i], work.acc_up, recheck)
         kernels.square(work.acc_up, s, net.channel_up_scale[i], work.q_hidden, s, work.scratch_hidden)
         product(work.q_hidden, net.channel_down[i], work.acc, recheck)

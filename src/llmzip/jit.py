@@ -6,8 +6,8 @@ no bounds checks unless `NUMBA_BOUNDSCHECK=1` asks for them. `NUMBA_DISABLE_JIT=
 as plain Python.
 
 Compiled kernels are kept in the user's cache folder under the package version, the Python tag and a
-digest of the package's source: any change of it compiles afresh. A folder chosen with `NUMBA_CACHE_DIR` wins; where nothing can be written, kernels are compiled
-afresh in each process.
+digest of the package's source: any change of it compiles afresh. A folder chosen with
+`NUMBA_CACHE_DIR` wins; where nothing can be written, kernels are compiled afresh in each process.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def jit(function: Kernel) -> Kernel:
     config.CACHE_DIR = CACHE_DIR or before
     try:
         # Typed as the function it stands for, which it also is where the compiler is off.
-        compiled: Any = numba.njit(
-            nogil=True, error_model="numpy", fastmath=False, cache=CACHE_DIR is not None
-        )(function)
+        compiled: Any = numba.njit(nogil=True, error_model="numpy", fastmath=False, cache=CACHE_DIR is not None)(
+            function
+        )
         return cast(Kernel, compiled)
     finally:
         config.CACHE_DIR = before
@@ -75,4 +75,4 @@ CACHE_DIR = writable_cache_dir()
 
 def compiled_before() -> bool:
     """Tell whether kernels of this source have been compiled and kept: without them the first call takes a minute."""
-    return config.DISABLE_JIT or CACHE_DIR is not None and any(Path(CACHE_DIR).rglob("*.nbc"))
+    return bool(config.DISABLE_JIT) or (CACHE_DIR is not None and any(Path(CACHE_DIR).rglob("*.nbc")))

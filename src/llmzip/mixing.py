@@ -33,7 +33,7 @@ COUNT_MAX = 15
 HISTORY_BITS = 5
 P_SHIFT, COUNT_SHIFT, HISTORY_SHIFT = 17, 13, 8
 CHECK = 255
-SLOTS_PER_TOKEN = 16  # in each context; a token takes 10 to 20 decisions
+SLOTS_PER_TOKEN = 32  # in each context; a token takes 10 to 20 decisions
 MIN_SLOT_BITS, MAX_SLOT_BITS = 14, 22
 
 CONTEXTS = 4  # the node with 0 .. 3 previous tokens
@@ -42,10 +42,12 @@ SETS = 4 ** (CONTEXTS - 1)  # of weights, by what the contexts with tokens know,
 WEIGHT_BITS = 16
 WEIGHT_MAX = 8 << WEIGHT_BITS
 WEIGHT_SHIFT = 18  # rate of learning
+# First weights in 2^-5, by the number of contexts with tokens that know something: of the model, of
+# the node's two opinions, and of each opinion of the contexts with tokens.
+FIRST_WEIGHTS = ((26, 6, 8), (16, 5, 8), (13, 3, 7), (10, 2, 6))
 
 FINE_BITS = 22  # of the probabilities of histories and maps
-HISTORY_SHIFT_RATE = 7
-MAP_RATE = 5
+HISTORY_RATE, MAP_RATE = 7, 5  # shifts
 MAP_STEP_BITS = 9  # a map has entries at stretched probabilities 512 apart
 MAP_ENTRIES = 17
 
@@ -105,19 +107,31 @@ def stretch_table(squash: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
     return np.minimum(x, LIMIT).astype(np.int16)
 
 
-def history_table() -> npt.NDArray[np.int64]:
+def history_table(context: int) -> npt.NDArray[np.int64]:
     """Return int64[2^(HISTORY_BITS + 1)], FINE_BITS: what is first thought to follow a history.
 
-    The index is a 1 bit and the history's bits. A bit counts 5, one that came k later bits before
-    5 * (4/5)^k, and both values have 2 to begin with.
+    The index is a 1 bit and the history's bits. A bit counts 5, one that came k bits before the last
+    5 * (4/5)^k, and both values have 2 / 2^context to begin with: the more tokens a context holds,
+    the surer it is of what it has seen.
     """
     table = np.zeros(2 << HISTORY_BITS, np.int64)
     for index in range(1, len(table)):
+        seen = f"{index:b}"[1:]
         weight = [2 * 5**HISTORY_BITS, 2 * 5**HISTORY_BITS]
-        for age, bit in enumerate(reversed(f"{index:b}"[1:])):
-            weight[int(bit)] += 5 * 4**age * 5 ** (HISTORY_BITS - age)
+        for age, bit in enumerate(reversed(seen)):
+            weight[int(bit)] += 2**context * 5 * 4**age * 5 ** (HISTORY_BITS - age)
         table[index] = (weight[1] << FINE_BITS) // sum(weight)
     return table
+
+
+def first_weights() -> npt.NDArray[np.int64]:
+    """Return int64[SETS, INPUTS], WEIGHT_BITS: the weights before anything is learned."""
+    weights = np.empty((SETS, INPUTS), np.int64)
+    for chosen in range(SETS):
+        knowing = sum((chosen >> (2 * k)) & 3 > 0 for k in range(CONTEXTS - 1))
+        model, node, tokens = FIRST_WEIGHTS[knowing]
+        weights[chosen] = [model, node, node] + [tokens] * (INPUTS - 3)
+    return weights << (WEIGHT_BITS - 5)
 
 
 def new_maps(nodes: int, tokens: int) -> Maps:
@@ -129,9 +143,8 @@ def new_maps(nodes: int, tokens: int) -> Maps:
     core["squash"] = squash
     core["stretch"] = stretch_table(squash)
     core["rates"] = [(2 << 16) // (2 * n + 3) for n in range(COUNT_MAX + 1)]
-    core["histories"] = history_table()
-    core["weights"] = 1 << (WEIGHT_BITS - 3)
-    core["weights"][:, :, 0] *= 3
+    core["histories"] = [history_table(k) for k in range(CONTEXTS)]
+    core["weights"] = first_weights()
     x = np.clip((np.arange(MAP_ENTRIES) << MAP_STEP_BITS) - LIMIT - 1, -LIMIT, LIMIT)
     identity = squash[x + LIMIT] << (FINE_BITS - 16)
     return Maps(
@@ -223,14 +236,11 @@ def learn(bit, maps):
         if count > 0:
             p = slot >> P_SHIFT
             history = history_of(slot, count)
-            histories[k, history] += (target - histories[k, history]) >> HISTORY_SHIFT_RATE
+            histories[k, history] += (target - histories[k, history]) >> HISTORY_RATE
         p += (((bit << P_BITS) - bit - p) * core["rates"][count]) >> 16
         seen = ((slot >> HISTORY_SHIFT << 1) & ((1 << HISTORY_BITS) - 1)) | bit
         slots[k, position] = (
-            (p << P_SHIFT)
-            | (min(count + 1, COUNT_MAX) << COUNT_SHIFT)
-            | (seen << HISTORY_SHIFT)
-            | (slot & CHECK)
+            (p << P_SHIFT) | (min(count + 1, COUNT_MAX) << COUNT_SHIFT) | (seen << HISTORY_SHIFT) | (slot & CHECK)
         )
     entry = (core["mixed"] + LIMIT + 1) >> MAP_STEP_BITS
     part = (core["mixed"] + LIMIT + 1) & ((1 << MAP_STEP_BITS) - 1)

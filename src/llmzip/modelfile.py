@@ -109,9 +109,7 @@ def _description(data: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError("this is not a llmzip model file") from error
     if info["version"] != FILE_VERSION or info.get("profile") != PROFILE:
-        raise ModelError(
-            f"the model has version {info['version']}, which this llmzip does not read (update llmzip)"
-        )
+        raise ModelError(f"the model has version {info['version']}, which this llmzip does not read (update llmzip)")
     return info
 
 

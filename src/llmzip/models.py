@@ -19,7 +19,7 @@ SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
 
 # Shipped models: archive number -> (name, SHA-256 of the file). A number is never given to another file.
 SHIPPED: dict[int, tuple[str, str]] = {
-    1: ("default", "99adf12112f9934dab33cdcdd4883a66283b84b9b246250c6aa1e682cda266ad"),
+    1: ("default", "fbb36ecf39deb106214c4987b29936c27827e01cf6860a017a6ec62658c1f18b"),
 }
 
 
@@ -82,22 +82,20 @@ def for_archive(number: int | None, identity: bytes | None, named: str | None) -
     """Load the model an archive was made with.
 
     The archive tells either the `number` of a shipped model or the `identity` of another (the first eight
-    bytes of its SHA-256); `named` is the user's choice, if any. Raises ModelError that says which model it
+    bytes of its SHA-256), or neither if its header is lost: then the checksum tells whether the guess was right.
+    `named` is the user's choice, if any. Raises ModelError that says which model it
     must be and where to put it.
     """
     if number is not None:
         if number not in SHIPPED:
-            raise ModelError(
-                f"made with shipped model number {number}, which this llmzip does not know (update it)"
-            )
+            raise ModelError(f"made with shipped model number {number}, which this llmzip does not know (update it)")
         name, shipped = SHIPPED[number]
         model = load(named or name)
         if model.digest.hex() != shipped:
-            raise ModelError(
-                f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}"
-            )
+            raise ModelError(f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}")
         return model
-    assert identity is not None  # noqa: S101 - the archive header holds one of the two
+    if identity is None:
+        return load(named or DEFAULT)
     wanted = identity.hex()
     if named is not None:
         model = load(named)
@@ -109,6 +107,4 @@ def for_archive(number: int | None, identity: bytes | None, named: str | None) -
     for path in _search_path():
         if path.is_file() and hashlib.sha256(path.read_bytes()).digest()[:8] == identity:
             return load(str(path))
-    raise ModelError(
-        f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})"
-    )
+    raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")

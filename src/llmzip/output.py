@@ -89,9 +89,7 @@ def check_target(path: str, *, source: os.stat_result | None, force: bool) -> bo
 
 
 @contextmanager
-def output_file(
-    path: str, *, source: os.stat_result | None = None, force: bool = False
-) -> Iterator[BinaryIO]:
+def output_file(path: str, *, source: os.stat_result | None = None, force: bool = False) -> Iterator[BinaryIO]:
     """Open `path` for writing; it gets its name at the end, if no exception is raised.
 
     Permissions, owner and times are those of `source`, if it is a regular file. Links are followed;

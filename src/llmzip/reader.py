@@ -173,6 +173,4 @@ def check_start(window: bytes) -> None:
         raise FormatError("not an llmzip archive")
     if window[len(MAGIC)] >= 0xF0:
         raise FormatError("the beginning of the archive is missing")
-    raise FormatError(
-        f"archive version {window[len(MAGIC)]}, this llmzip reads version {VERSION} (update llmzip)"
-    )
+    raise FormatError(f"archive version {window[len(MAGIC)]}, this llmzip reads version {VERSION} (update llmzip)")

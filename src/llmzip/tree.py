@@ -21,6 +21,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ class DecisionTree:
         """Build the tree of two or more non-empty byte strings in strictly ascending order."""
         if len(tokens) < 2 or not tokens[0]:
             raise ValueError("a decision tree needs two or more non-empty tokens")
-        if any(a >= b for a, b in zip(tokens, tokens[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(tokens)):
             raise ValueError("tokens are not in strictly ascending byte order")
         blob = np.frombuffer(b"".join(tokens), np.uint8)
         offsets = np.zeros(len(tokens) + 1, np.int64)

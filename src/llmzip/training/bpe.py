@@ -175,9 +175,7 @@ def _count_words(data: Bytes, bounds: Ints) -> tuple[Ints, Ints, Ints]:
         slot = hash_bytes(data, start, end) & (capacity - 1)
         while index[slot] >= 0:
             word = index[slot]
-            if ends[word] - starts[word] == end - start and same_bytes(
-                data, starts[word], start, end - start
-            ):
+            if ends[word] - starts[word] == end - start and same_bytes(data, starts[word], start, end - start):
                 break
             slot = (slot + 1) & (capacity - 1)
         if index[slot] < 0:

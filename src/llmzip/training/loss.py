@@ -30,9 +30,7 @@ class TwoLevelCrossEntropy(torch.autograd.Function):
     def forward(ctx, h: Tensor, w_cluster: Tensor, w_token: Tensor, target: Tensor, starts: Tensor):
         """Compute the losses and, cluster by cluster, the gradients."""
         vocab, clusters = len(w_token), len(w_cluster)
-        dtype = (
-            torch.get_autocast_dtype(h.device.type) if torch.is_autocast_enabled(h.device.type) else h.dtype
-        )
+        dtype = torch.get_autocast_dtype(h.device.type) if torch.is_autocast_enabled(h.device.type) else h.dtype
         rows = torch.nonzero((target >= 0) & (target < vocab))[:, 0]
         target = target[rows]
         cluster = torch.searchsorted(starts, target, right=True) - 1
