@@ -4,6 +4,7 @@ Written to be read beside docs/FORMAT.md and to be compared with: slow, without 
 and with big integers where the package keeps pieces of them.
 """
 
+from itertools import accumulate
 from math import isqrt
 
 import numpy as np
@@ -175,28 +176,26 @@ class Tree:
             self.visit(a, b, level + 1, place // BLOCK * BLOCK + heap if in_block else None)
 
 
+def cumulated(numbers):
+    return [0, *accumulate(numbers)]
+
+
 def code_token(tree, starts, totals_of, previous, adaptive, code_bit):
     """Take the decisions down to a token and return it.
 
     ``totals_of(None)`` gives the clusters' frequencies, ``totals_of(c)`` those of the tokens of cluster c;
-    ``code_bit(p1, lo, mid, hi)`` codes a decision and returns the bit.
+    ``code_bit(p1, mid)`` codes the decision whether the token is >= mid and returns the bit.
     """
-    ends = [*starts[1:], len(tree.tokens)]
     lo, hi = 0, len(tree.tokens)
-    clusters = totals_of(None)
-    inside = None
+    sums = dict(zip([*starts, hi], cumulated(totals_of(None)), strict=True))
+    inside = False
     while hi - lo > 1:
         number, place, mid = tree.decisions[lo, hi]
-
-        def total(a, b):
-            if inside is not None:
-                return sum(inside[1][a - inside[0] : b - inside[0]])
-            return sum(f for f, s in zip(clusters, starts, strict=True) if a <= s < b)
-
-        if inside is None and not any(lo < start < hi for start in starts):
-            cluster = next(c for c, end in enumerate(ends) if lo < end)
-            inside = starts[cluster], totals_of(cluster)
-        p1 = min(max((total(mid, hi) << 16) // total(lo, hi), 1), 65535)
+        if not inside and not any(lo < start < hi for start in starts):
+            inside = True
+            cluster = max(c for c, start in enumerate(starts) if start <= lo)
+            sums = dict(enumerate(cumulated(totals_of(cluster)), starts[cluster]))
+        p1 = min(max(((sums[hi] - sums[mid]) << 16) // (sums[hi] - sums[lo]), 1), 65535)
         bit = adaptive.code(p1, number, place, previous, lambda p, m=mid: code_bit(p, m))
         lo, hi = (mid, hi) if bit else (lo, mid)
     return lo

@@ -56,25 +56,24 @@ def test_cost_is_the_information(sequence):
 
 
 def test_pinned_bytes():
-    sequence = [(p * 7919 % 65535 + 1, p % 3 == 0) for p in range(60)]
-    assert encode([(p, int(b)) for p, b in sequence]).hex() == PINNED
+    sequence = [(p * 7919 % 65535 + 1, int(p % 3 == 0)) for p in range(60)]
+    assert encode(sequence).hex() == "00008fadbbbb9fbfa8e3fadb"
+    assert encode([]).hex() == "00"
 
 
-@pytest.mark.parametrize("kept_back", [0, 1, 2, 5, 40])
+@pytest.mark.parametrize("kept_back", [1, 2, 3, 40])
 def test_carry_runs_through_ff_bytes(kept_back):
-    # Keeping an interval across a byte's border, by halves, leaves FF bytes open until it moves to one side.
+    # The interval is kept around 80 00 00.. until so many bytes are open; then it goes to one side.
     sequence, state = [], Encoder()
-    while state.shifts < kept_back + 2:
-        bit = 0 if state.low + (state.range >> 1) <= (1 << 8 * state.shifts + 31) else 1
-        sequence.append((32768, bit))
-        state.encode(32768, bit)
-    below = encode([*sequence, (32768, 1), (32768, 1), (32768, 1)])
-    above = encode([*sequence, (32768, 0), (32768, 0), (32768, 0)])
-    assert below[:kept_back] == b"\x7f" + b"\xff" * (kept_back - 1) if kept_back else True
-    assert above[:kept_back] == b"\x80" + b"\x00" * (kept_back - 1) if kept_back else True
-    for payload, bit in ((below, 1), (above, 0)):
-        whole = [*sequence, *[(32768, bit)] * 3]
-        assert decode(payload, [p for p, _ in whole])[0] == [b for _, b in whole]
+    while state.shifts < kept_back:
+        border = 1 << (8 * state.shifts + 31)
+        sequence.append((40_000, int(state.low + (state.range * 40_000 >> 16) > border)))
+        state.encode(*sequence[-1])
+    below, above = [*sequence, (1, 1)], [*sequence, (65535, 0)]
+    assert encode(below).startswith(b"\x7f" + b"\xff" * (kept_back - 1))
+    assert encode(above).startswith(b"\x80" + b"\x00" * (kept_back - 1))
+    for whole in (below, above):
+        assert decode(encode(whole), [p for p, _ in whole])[0] == [bit for _, bit in whole]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 10])
@@ -86,4 +85,19 @@ def test_a_short_payload_is_overread(cut):
     assert not used_up
 
 
-PINNED = "00008fadbbbb9fbfa8e3fadb"
+def test_a_long_payload_is_not_used_up():
+    sequence = [(30000, i & 1) for i in range(200)]
+    _, used_up, overread = decode(encode(sequence) + b"\0", [p for p, _ in sequence])
+    assert not used_up
+    assert not overread
+
+
+@given(decisions)
+def test_room_for_the_payload_is_never_underestimated(sequence):
+    state, out = coder.new_encoder(), np.zeros(2 * len(sequence) + 8, np.uint8)
+    bound = coder.bytes_at_most(state, len(sequence))
+    for done, (p1, bit) in enumerate(sequence):
+        assert coder.bytes_at_most(state, len(sequence) - done) <= bound
+        coder.encode_bit(state, out, p1, bit)
+    last = coder.bytes_at_most(state, 0)
+    assert coder.finish(state, out) <= last <= bound

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import tiny_tokenizer
 
-from llmzip.tree import END, DecisionTree, bind_clusters, choose_clusters
+from llmzip.tree import BLOCK, BLOCK_LEVELS, END, DecisionTree, bind_clusters, choose_clusters
 
 vocabularies = st.sets(st.binary(min_size=1, max_size=5), min_size=2, max_size=60).map(sorted)
 
@@ -63,12 +63,45 @@ def test_nodes_are_in_preorder():
         assert all(c > node for c in children)
 
 
+@given(vocabularies)
+def test_places_are_distinct_and_a_walk_stays_in_a_block(tokens):
+    tree = DecisionTree.build(tokens)
+    assert len(set(tree.place.tolist())) == len(tokens) - 1
+    for token in range(len(tokens)):
+        places = [int(tree.place[node]) for node, _ in path(tree, token)]
+        for i, place in enumerate(places):
+            assert place // BLOCK == places[i - i % BLOCK_LEVELS] // BLOCK
+            assert 0 < place % BLOCK < BLOCK
+
+
+@given(vocabularies, st.randoms(use_true_random=False))
+def test_the_cluster_of_the_largest_mass_times_size_is_split(tokens, random):
+    counts = [random.randint(0, 9) for _ in tokens]
+    tree = DecisionTree.build(tokens)
+    node_of = {(int(lo), int(hi)): node for node, (lo, hi) in enumerate(zip(tree.lo, tree.hi, strict=True))}
+    cut = [(0, len(tokens))]
+    while True:
+        assert choose_clusters(tree, counts, len(cut)).tolist() == [lo for lo, _ in cut]
+        several = [(lo, hi) for lo, hi in cut if hi - lo > 1]
+        if not several:
+            break
+        lo, hi = max(several, key=lambda r: (sum(counts[r[0] : r[1]]) * (r[1] - r[0]), -r[0]))
+        mid = int(tree.mid[node_of[lo, hi]])
+        cut = sorted({*cut} - {(lo, hi)} | {(lo, mid), (mid, hi)})
+
+
 @pytest.mark.parametrize("clusters", [1, 2, 12, 100])
 def test_chosen_clusters_are_subtrees_and_cover_the_vocabulary(clusters):
     tree = DecisionTree.build(tiny_tokenizer().tokens)
     starts = choose_clusters(tree, np.ones(tree.size), clusters)
     assert len(starts) == clusters
     bound = bind_clusters(tree, starts)
+    for node in range(tree.size - 1):
+        first, last = bound.cluster_of[tree.lo[node]], bound.cluster_of[tree.hi[node] - 1]
+        mid, split, left, right, above, place = bound.nodes[node].tolist()
+        assert (mid, left, right, place) == (tree.mid[node], tree.left[node], tree.right[node], tree.place[node])
+        assert above == (first != last)
+        assert split == (bound.cluster_of[mid] if above else mid - bound.starts[first])
     assert bound.cluster_of.tolist() == (np.searchsorted(starts, np.arange(tree.size), "right") - 1).tolist()
 
 
