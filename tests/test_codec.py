@@ -1,4 +1,5 @@
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from networks import tiny_model_file
@@ -6,7 +7,7 @@ from texts import HARD, noise, words
 
 import llmzip
 from llmzip import codec
-from llmzip.errors import ChecksumError, LlmzipError, ModelError, SalvageError, TruncatedError
+from llmzip.errors import ChecksumError, HardwareError, LlmzipError, ModelError, SalvageError, TruncatedError
 from llmzip.reader import scan
 
 
@@ -136,3 +137,46 @@ def test_truncation_is_an_error_at_every_byte(tiny_file):
     for size in range(len(archive)):
         with pytest.raises((TruncatedError, ChecksumError)):
             unpack(archive[:size])
+
+
+def test_a_pipe_without_data_for_now_has_not_ended(tiny_file):
+    class Busy(Pipe):
+        def read(self, size=-1):
+            return super().read(size) or None
+
+    with pytest.raises(BlockingIOError):
+        codec.compress_stream(Busy(words(300)), io.BytesIO(), model=str(tiny_file))
+
+
+def test_progress_tells_every_byte_of_every_kind_of_frame(tiny_file):
+    data = words(1500)[:8192] + noise(4096 + 3000)  # coded, and stored for lack of success
+    told = []
+    archive = pack(data, tiny_file, progress=told.append)
+    assert sum(told) == len(data)
+    assert {bool(frame.header.lane_bytes) for frame in scan(io.BytesIO(archive))} == {True, False}
+    told.clear()
+    unpack(archive, progress=told.append)
+    assert sum(told) == len(data)
+
+
+def test_threads_of_a_program_may_compress_at_once(tiny_file):
+    other = tiny_file.with_name("other.safetensors")
+    other.write_bytes(tiny_model_file(seed=1))
+    texts = [words(200, seed) for seed in range(12)]
+
+    def there_and_back(i):
+        return unpack(pack(texts[i], (tiny_file, other)[i % 2], threads=1 + i % 3))
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(there_and_back, range(12))) == texts
+
+
+def test_salvage_does_not_blame_the_archive_for_the_machine(tiny_file, monkeypatch):
+    archive = pack(words(300), tiny_file)
+
+    def decode(*_, **__):
+        raise HardwareError("flushes denormals")
+
+    monkeypatch.setattr(codec.Engine, "decode", decode)
+    with pytest.raises(HardwareError):
+        unpack(archive, keep_going=True)

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +93,56 @@ def test_progress_counts_every_byte(engine):
     seen.clear()
     engine.decode(result.payload, result.lane_bytes, progress=seen.append)
     assert sum(seen) == len(data)
+
+
+def test_capacity_is_what_the_payload_may_take(engine):
+    for data in (words(500), b"the the the the the the the the the"):
+        payload = coded(engine, data, 1).payload
+        assert engine.encode(data, lane_count=1, capacity=len(payload)).payload == payload
+        assert engine.encode(data, lane_count=1, capacity=len(payload) - 1) is None
+        # A short text, too, is coded if only that is shorter.
+        assert (engine.encode(data, lane_count=1) is not None) == (len(payload) < len(data))
+
+
+def test_lanes_that_a_whole_group_lacks(engine):
+    data = words(30)
+    result = coded(engine, data, 1)
+    for lane_bytes in ([len(data), 0, 0, 0], [0, 0, 0, len(data)], [0, len(data), 0, 0]):
+        assert engine.decode(result.payload, lane_bytes) == data
+    with pytest.raises(FormatError):
+        engine.decode(result.payload, [0] * 8)
+
+
+def test_an_interrupt_leaves_no_thread_behind(engine):
+    result = coded(engine, words(300), 8)
+    before = threading.active_count()
+    for turn in range(1, 6):  # of either thread
+        turns = iter(range(turn))
+
+        def stop(_size, turns=turns):
+            if next(turns, None) is None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            engine.decode(result.payload, result.lane_bytes, progress=stop)
+        with pytest.raises(KeyboardInterrupt):
+            engine.encode(words(300), lane_count=8, progress=lambda size: stop(size, iter(())))
+    assert threading.active_count() == before
+
+
+def test_no_thread_waits_for_one_that_does_not_start(tiny, monkeypatch):
+    engine, starts = Engine(tiny, threads=3), []
+    result = coded(engine, words(300), 8)
+    before = threading.active_count()
+    start = threading.Thread.start
+
+    def fail_second(thread):
+        starts.append(thread)
+        if len(starts) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_second)
+    with pytest.raises(RuntimeError):
+        engine.decode(result.payload, result.lane_bytes)
+    assert threading.active_count() == before

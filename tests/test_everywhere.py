@@ -12,6 +12,7 @@ from networks import tiny_model_file
 PROGRAM = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
+from texts import words
 
 import io
 from llmzip.engine import Engine

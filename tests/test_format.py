@@ -349,6 +349,15 @@ def parse_as_documented(data: bytes) -> list[bytes]:
     return contents
 
 
+def test_a_pipe_without_data_has_not_ended():
+    class Idle(Pipe):
+        def read(self, size=-1):
+            return super().read(size) or None
+
+    with pytest.raises(BlockingIOError):
+        list(Reader(Idle(write(b"content"))))
+
+
 @given(st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5))
 def test_archives_are_as_documented(contents):
     assert parse_as_documented(write(*contents)) == contents

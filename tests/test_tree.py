@@ -105,9 +105,12 @@ def test_chosen_clusters_are_subtrees_and_cover_the_vocabulary(clusters):
     assert bound.cluster_of.tolist() == (np.searchsorted(starts, np.arange(tree.size), "right") - 1).tolist()
 
 
-@pytest.mark.parametrize("starts", [[1], [0, 0], [5, 0], [0, 3], [0, 10_000], []])
+TINY = tiny_tokenizer().tokens
+
+
+@pytest.mark.parametrize("starts", [[1], [0, 0], [5, 0], [0, 3], [0, len(TINY)], [0, 10_000], [-1, 0], [[0]], []])
 def test_other_cuts_are_refused(starts):
-    tree = DecisionTree.build(tiny_tokenizer().tokens)
+    tree = DecisionTree.build(TINY)
     with pytest.raises(ValueError, match="cluster"):
         bind_clusters(tree, starts)
 

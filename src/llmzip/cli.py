@@ -18,7 +18,7 @@ from llmzip import __version__, models
 from llmzip.conversion import STANDARD, Compression, Conversion, Decompression, open_source, printable
 from llmzip.errors import LlmzipError
 from llmzip.format import ArchiveHeader
-from llmzip.output import standard_output
+from llmzip.output import remove_unfinished, standard_output
 from llmzip.reader import Reader
 
 HINTS = {
@@ -229,10 +229,13 @@ def _die_of_broken_pipe() -> NoReturn:
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave through all clean-ups, which a second signal shall not interrupt."""
-    for other in STOPPING:
-        signal.signal(other, signal.SIG_IGN)
-    sys.exit(128 + number)
+    """Remove temporary files and end at once.
+
+    An exception from here, raised wherever the main thread is, could leave a lock closed that other
+    threads wait for.
+    """
+    remove_unfinished()
+    os._exit(128 + number)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import BinaryIO
 
 from llmzip import models
 from llmzip.engine import Coded, Engine
-from llmzip.errors import LlmzipError, ModelError
+from llmzip.errors import HardwareError, LlmzipError, ModelError
 from llmzip.format import ArchiveHeader, Frame, Writer
 from llmzip.modelfile import Model
 from llmzip.reader import Reader
@@ -26,28 +27,51 @@ def _engine(model: Model, threads: int, device: str) -> Engine:
     """Return the engine for a model, kept for the next call."""
     threads = threads or len(os.sched_getaffinity(0))
     key = (model.digest, threads, device)
-    if key not in _engines:
-        _engines.clear()  # one model's memory is enough
-        _engines[key] = Engine(model, threads=threads, device=device)
-    return _engines[key]
+    engine = _engines.get(key)
+    if engine is None:
+        engine = Engine(model, threads=threads, device=device)
+        _engines.clear()  # one model's memory is enough; another thread may do the same now
+        _engines[key] = engine
+    return engine
 
 
 def _read_up_to(src: BinaryIO, size: int) -> bytes:
-    """Read `size` bytes, fewer only at the end: a pipe gives what it has."""
+    """Read `size` bytes, fewer only at the end: a pipe gives what it has.
+
+    Raises BlockingIOError if that is nothing because somebody made the pipe non-blocking: it is not the end.
+    """
     parts = []
-    while size and (part := src.read(size)):
+    while size and (part := src.read(size)) != b"":
+        if part is None:
+            raise BlockingIOError(errno.EAGAIN, "the input is non-blocking and has no data now")
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
 
 
-def _encode(engine: Engine, content: bytes, progress: Progress | None) -> Coded | None:
+class _Rest:
+    """Pass progress on, and at the end of a frame what nobody has told: stored frames tell nothing, or stop."""
+
+    def __init__(self, progress: Progress | None):
+        self._progress, self._told = progress, 0
+
+    def __call__(self, size: int) -> None:
+        self._told += size
+        if self._progress:
+            self._progress(size)
+
+    def finish(self, size: int) -> None:
+        """Tell what is missing of a frame's `size`."""
+        if size > self._told:
+            self(size - self._told)
+        self._told = 0
+
+
+def _encode(engine: Engine, content: bytes, progress: Progress) -> Coded | None:
     """Code a frame, or return None if it is better stored; a hopeless sample saves the time of a hopeless frame."""
-    if not content:
-        return None
     if len(content) >= 8 * SAMPLE_BYTES:
         quarter = len(content) // 4
-        sample = b"".join(content[i * quarter :][: SAMPLE_BYTES // 4] for i in range(4))
+        sample = b"".join(content[i * quarter : i * quarter + SAMPLE_BYTES // 4] for i in range(4))
         if engine.encode(sample) is None:
             return None
     return engine.encode(content, progress=progress)
@@ -73,14 +97,16 @@ def compress_stream(
     """
     loaded = models.load(model or models.DEFAULT)
     writer = Writer(dst, loaded.digest, models.number_of(loaded.digest))
+    told = _Rest(progress)
     content = _read_up_to(src, FRAME_BYTES)
     while True:
         following = _read_up_to(src, FRAME_BYTES) if len(content) == FRAME_BYTES else b""
-        coded = _encode(_engine(loaded, threads, device), content, progress)
+        coded = _encode(_engine(loaded, threads, device), content, told) if content else None
         if coded is None:
             writer.write(content, last=not following)
         else:
             writer.write(content, last=not following, payload=coded.payload, lane_bytes=coded.lane_bytes)
+        told.finish(len(content))
         if not following:
             return
         content = following
@@ -107,18 +133,20 @@ def decompress_stream(
         keep_going: pass over what is damaged, and raise SalvageError at the end if anything was.
     """
     reader = Salvager(src) if keep_going else Reader(src)
+    told = _Rest(progress)
     for frame in reader:
         try:
-            content = _decode(frame, model, threads, device, progress)
-        except ModelError:
+            content = _decode(frame, model, threads, device, told)
+        except (ModelError, HardwareError):
             raise  # nothing is wrong with the archive
         except LlmzipError as error:
             reader.lose(frame, error)
-            continue
+            content = b""
+        told.finish(frame.header.size)
         dst.write(content)
 
 
-def _decode(frame: Frame, named: str | None, threads: int, device: str, progress: Progress | None) -> bytes:
+def _decode(frame: Frame, named: str | None, threads: int, device: str, progress: Progress) -> bytes:
     if not frame.header.lane_bytes:
         frame.verify(frame.payload)
         return frame.payload

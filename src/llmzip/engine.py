@@ -19,6 +19,7 @@ import numpy as np
 from llmzip import coder, lanes, walk
 from llmzip.errors import FormatError, ModelError
 from llmzip.exact import STRETCH_ROWS, ExactNetwork, Prediction
+from llmzip.jit import jit
 from llmzip.mixing import CONTEXTS, new_maps
 from llmzip.modelfile import Model
 from llmzip.tree import DecisionTree, bind_clusters
@@ -105,13 +106,15 @@ class Engine:
     ) -> Coded | None:
         """Code a frame of at least one byte; return None if it takes more than `capacity` bytes.
 
-        That is by default the size of `data`: a payload as large would better be stored.
+        That is by default one less than `data` has: a payload as large would better be stored.
         """
         tokens = self.tokenizer.encode(data)
         count = lane_count or lanes.lanes_for(len(tokens))
         grid = lanes.cut(tokens, count)
         lane_bytes = np.where(grid >= 0, self.lengths[grid], 0).sum(0, dtype=np.int64).tolist()
-        out = np.empty(capacity or len(data), np.uint8)
+        limit = len(data) - 1 if capacity is None else capacity
+        # The walk begins no token without room for the costliest: that must not count against a short payload.
+        out = np.empty(coder.bytes_at_most(coder.new_encoder(), self.tree.height) + limit, np.uint8)
         state, walker = coder.new_encoder(), _Walker(self, count, len(data))
         at = 0
         with closing(self._predictions(lanes.inputs_of(grid, self.begin))) as predictions:
@@ -122,9 +125,8 @@ class Engine:
                     return None
                 if progress:
                     progress(int(self.lengths[part[part >= 0]].sum()))
-        if coder.bytes_at_most(state, 0) > len(out):
-            return None
-        return Coded(out[: coder.finish(state, out)].tobytes(), lane_bytes)
+        size = int(coder.finish(state, out))
+        return Coded(out[:size].tobytes(), lane_bytes) if size <= limit else None
 
     def _predictions(self, inputs: np.ndarray):
         """Yield the predictions of stretches of `inputs` ``[T, B]``, one stretch ahead, on the worker threads."""
@@ -149,14 +151,29 @@ class Engine:
         """Decode a frame; raises FormatError for a payload that no encoder made, whatever its bytes."""
         data = np.frombuffer(payload, np.uint8).copy()  # the kernels are compiled for writable arrays
         state = coder.new_decoder(data)
-        texts = _Decoding(self, data, lane_bytes, state, progress).run()
+        text = _Decoding(self, data, lane_bytes, state, progress).run()
         if not coder.used_up(state, data):
             raise FormatError("the frame's data does not end where it should")
-        return b"".join(self.tokenizer.decode(ids) for ids in texts)
+        return text.tobytes()
 
     def session(self, lane_count: int):
         """Return a fresh network state for `lane_count` lanes."""
         return self._network.session(lane_count)
+
+
+@jit
+def _spell(tokens, begin, end, left, ends, blob, offsets, text):
+    """Write the tokens just decoded, -1 for none, of ``begin <= lane < end`` into `text`, where `ends` are the lanes'.
+
+    The `left` bytes of a lane come after its token.
+    """
+    for lane in range(begin, end):
+        token = tokens[lane]
+        if token >= 0:
+            at = ends[lane] - left[lane] - (offsets[token + 1] - offsets[token])
+            for i in range(offsets[token], offsets[token + 1]):
+                text[at] = blob[i]
+                at += 1
 
 
 class _Decoding:
@@ -167,13 +184,14 @@ class _Decoding:
     ):
         self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
         self.left = np.array(lane_bytes, np.int64)
+        self.ends = np.cumsum(self.left)
+        self.text = np.empty(sum(lane_bytes), np.uint8)  # and no list of tokens: a hostile frame has one per byte
         self.walker = _Walker(engine, len(lane_bytes), sum(lane_bytes))
         self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
         self.active = [bool(self.left[g].any()) for g in self.groups]
         self.turn = self._next(-1)
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
-        self.tokens: list[list[np.ndarray]] = [[] for _ in self.groups]
 
     def _next(self, index: int) -> int:
         """Return the group whose turn follows that of `index`."""
@@ -181,32 +199,38 @@ class _Decoding:
         order = [(index + 1 + i) % count for i in range(count)]
         return next((g for g in order if self.active[g]), -1)
 
-    def run(self) -> list[np.ndarray]:
-        """Return the tokens of each lane."""
+    def run(self) -> np.ndarray:
+        """Return the text, uint8."""
         others = [threading.Thread(target=self._guarded, args=(g,)) for g in range(1, len(self.groups))]
+        try:
+            for thread in others:
+                thread.start()
+            self._run_group(0)
+            for thread in others:
+                thread.join()
+        except BaseException as error:  # an interrupt, too, must not leave the others waiting for their turn
+            self._fail(error)
         for thread in others:
-            thread.start()
-        self._guarded(0)
-        for thread in others:
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
         if self.failure is not None:
             raise self.failure
-        texts = []
-        for group, steps in zip(self.groups, self.tokens, strict=True):
-            grid = np.stack(steps) if steps else np.empty((0, group.stop - group.start), np.int32)
-            texts += [column[column >= 0] for column in grid.T]
-        return texts
+        return self.text
 
     def _guarded(self, index: int) -> None:
         try:
             self._run_group(index)
         except BaseException as error:
-            with self.changed:
-                self.failure = self.failure or error
-                self.changed.notify_all()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self.changed:
+            self.failure = self.failure or error
+            self.changed.notify_all()
 
     def _run_group(self, index: int) -> None:
         engine, group, left = self.engine, self.groups[index], self.left
+        words = engine.tokenizer
         session = engine.session(group.stop - group.start)
         inputs = np.full((1, group.stop - group.start), engine.begin, np.int32)
         out = np.empty(len(left), np.int32)
@@ -226,5 +250,5 @@ class _Decoding:
                 self.active[index] = after > 0
                 self.turn = self._next(index)
                 self.changed.notify_all()
-            self.tokens[index].append(out[group].copy())
+            _spell(out, group.start, group.stop, left, self.ends, words.blob, words.offsets, self.text)
             inputs = np.maximum(out[group], 0)[None]

@@ -58,6 +58,12 @@ def _read(path: Path, _size: int, _mtime_ns: int) -> Model:
     return modelfile.read(path)
 
 
+@functools.lru_cache(maxsize=64)
+def _identity(path: Path, _size: int, _mtime_ns: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()[:8]
+
+
 def load(name: str = DEFAULT) -> Model:
     """Load a model by name or path; kept in memory for the next call."""
     path = locate(name)
@@ -105,6 +111,8 @@ def for_archive(number: int | None, identity: bytes | None, named: str | None) -
             )
         return model
     for path in _search_path():
-        if path.is_file() and hashlib.sha256(path.read_bytes()).digest()[:8] == identity:
-            return load(str(path))
+        if path.is_file():
+            stat = path.stat()
+            if _identity(path, stat.st_size, stat.st_mtime_ns) == identity:  # asked again for every frame
+                return load(str(path))
     raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")

@@ -1,7 +1,7 @@
 """Write output files that appear under their names only when they are complete.
 
 The data goes to a temporary file in the same folder, which takes the name after everything has
-reached the disk; on any failure, Ctrl-C included, it is removed and what was there before stays.
+reached the disk; on any failure it is removed, and what was there before stays.
 """
 
 from __future__ import annotations
@@ -19,6 +19,14 @@ from llmzip.errors import FileError
 
 # What os.link says where a file system has no hard links.
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+_unfinished: set[str] = set()  # paths of temporary files
+
+
+def remove_unfinished() -> None:
+    """Remove all temporary files, before the process ends without unwinding its stack."""
+    for path in list(_unfinished):
+        _remove(path)
 
 
 @contextmanager
@@ -104,6 +112,7 @@ def output_file(path: str, *, source: os.stat_result | None = None, force: bool 
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".llmzip-{os.urandom(8).hex()}.tmp")
     with ExitStack() as cleanup:
+        _unfinished.add(temporary)
         cleanup.callback(_remove, temporary)
         with _naming(path):
             # Until it has the permissions of the source, nobody else may read it.
@@ -124,6 +133,7 @@ def output_file(path: str, *, source: os.stat_result | None = None, force: bool 
 def _remove(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)
+    _unfinished.discard(path)
 
 
 def _close(file: BinaryIO) -> None:

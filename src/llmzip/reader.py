@@ -12,6 +12,7 @@ payloads.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO, NoReturn
@@ -58,7 +59,7 @@ class Source:
         if have < size:
             # In pieces: memory grows with what is really there, not with what a header claims.
             parts = [self._buffer[self._at :]]
-            while have < size and (more := self._stream.read(min(size - have, CHUNK))):
+            while have < size and (more := self._read(size - have)):
                 parts.append(more)
                 have += len(more)
             self._buffer, self._at = b"".join(parts), 0
@@ -77,10 +78,16 @@ class Source:
             if target <= self._stream.seek(0, 2):
                 self._stream.seek(target)
                 return
-        while size and (data := self._stream.read(min(size, CHUNK))):
+        while size and (data := self._read(size)):
             size -= len(data)
         if size:
             raise TruncatedError(INCOMPLETE)
+
+    def _read(self, size: int) -> bytes:
+        data: bytes | None = self._stream.read(min(size, CHUNK))
+        if data is None:  # not the end, which is b""
+            raise BlockingIOError(errno.EAGAIN, "the input is non-blocking and has no data now")
+        return data
 
     def read(self, size: int) -> bytes:
         """Take `size` bytes; raises TruncatedError if there are not so many."""
