@@ -201,18 +201,19 @@ class _Decoding:
 
     def run(self) -> np.ndarray:
         """Return the text, uint8."""
-        others = [threading.Thread(target=self._guarded, args=(g,)) for g in range(1, len(self.groups))]
+        # The calling thread only waits: an interrupt there cannot meet it holding the lock.
+        workers = [threading.Thread(target=self._guarded, args=(g,)) for g in range(len(self.groups))]
+        for worker in workers:
+            worker.start()
         try:
-            for thread in others:
-                thread.start()
-            self._run_group(0)
-            for thread in others:
-                thread.join()
-        except BaseException as error:  # an interrupt, too, must not leave the others waiting for their turn
-            self._fail(error)
-        for thread in others:
-            if thread.ident is not None:  # it was started
-                thread.join()
+            for worker in workers:
+                worker.join()
+        except BaseException as error:
+            self.failure = error
+            with self.changed:
+                self.changed.notify_all()
+            for worker in workers:
+                worker.join()
         if self.failure is not None:
             raise self.failure
         return self.text

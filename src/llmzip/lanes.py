@@ -12,7 +12,7 @@ import numpy as np
 
 # Lanes for a frame of at least so many tokens. More lanes make both directions faster and cost about 30 bytes
 # each, because each starts cold (measured in docs/experiments.md).
-LANES_FROM_TOKENS = ((1 << 17, 64), (1 << 15, 32), (1 << 14, 16), (1 << 13, 8), (1 << 11, 4), (0, 1))
+LANES_FROM_TOKENS = ((1 << 17, 64), (1 << 15, 32), (1 << 14, 16), (1 << 13, 8), (1 << 12, 4), (1 << 11, 2), (0, 1))
 MAX_LANES = 64
 
 
