@@ -203,16 +203,15 @@ class _Decoding:
         """Return the text, uint8."""
         # The calling thread only waits: an interrupt there cannot meet it holding the lock.
         workers = [threading.Thread(target=self._guarded, args=(g,)) for g in range(len(self.groups))]
-        for worker in workers:
-            worker.start()
         try:
             for worker in workers:
-                worker.join()
-        except BaseException as error:
-            self.failure = error
-            with self.changed:
-                self.changed.notify_all()
+                worker.start()
             for worker in workers:
+                worker.join()
+        except BaseException as error:  # an interrupt, too, must not leave the others waiting for their turn
+            self._fail(error)
+        for worker in workers:
+            if worker.ident is not None:  # it was started
                 worker.join()
         if self.failure is not None:
             raise self.failure
