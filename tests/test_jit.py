@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,8 +52,7 @@ def run(tmp_path: Path):
 def test_kernels_are_kept_under_package_version_and_python_tag(run, tmp_path: Path) -> None:
     number, folder, error = run(XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert (number, error) == ("42", "")
-    prefix = tmp_path / "cache" / "llmzip" / f"{llmzip.__version__}-{sys.implementation.cache_tag}-"
-    assert re.fullmatch(re.escape(str(prefix)) + "[0-9a-f]{12}", folder)
+    assert folder == str(tmp_path / "cache" / "llmzip" / f"{llmzip.__version__}-{sys.implementation.cache_tag}")
     assert list(Path(folder).rglob("*.nbc"))
 
 
@@ -102,16 +100,28 @@ def test_division_by_zero_is_numpys() -> None:
     assert divide(1.0, 0.0) == float("inf")
 
 
-def test_cache_folder_depends_on_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "jit.py").write_text("x = 1")
-    monkeypatch.setattr(jit_module, "__file__", str(tmp_path / "jit.py"))
-    before = jit_module.default_cache_dir()
-    (tmp_path / "other.py").write_text("y = 1")
-    assert jit_module.default_cache_dir() != before
+def test_cache_folder_depends_on_the_module_and_what_it_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jit_module, "PACKAGE", tmp_path)
+    (tmp_path / "top.py").write_text("from llmzip import below\nfrom llmzip.side import f\n")
+    (tmp_path / "below.py").write_text("import llmzip.bottom\nimport os\n")
+    for name in ("side", "bottom", "stranger"):
+        (tmp_path / f"{name}.py").write_text("")
+    before = jit_module.source_digest(tmp_path / "top.py")
+    (tmp_path / "stranger.py").write_text("x = 1")
+    assert jit_module.source_digest(tmp_path / "top.py") == before
+    for name in ("side", "bottom"):
+        (tmp_path / f"{name}.py").write_text("x = 1")
+        changed = jit_module.source_digest(tmp_path / "top.py")
+        assert changed != before
+        before = changed
 
 
 def test_knows_whether_kernels_were_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit_module, "CACHE_DIR", str(tmp_path))
     assert not jit_module.compiled_before()
-    (tmp_path / "kernel.1.nbc").touch()
+    folder = Path(jit_module.module_cache_dir(jit_module.PACKAGE / "walk.py"))
+    folder.mkdir()
+    (folder / "kernel.1.nbc").touch()
     assert jit_module.compiled_before()

@@ -6,12 +6,15 @@ no bounds checks unless `NUMBA_BOUNDSCHECK=1` asks for them. `NUMBA_DISABLE_JIT=
 as plain Python.
 
 Compiled kernels are kept in the user's cache folder under the package version, the Python tag and a
-digest of the package's source: any change of it compiles afresh. A folder chosen with
-`NUMBA_CACHE_DIR` wins; where nothing can be written, kernels are compiled afresh in each process.
+digest of their module's source and of all modules of the package that it imports: a change of any of
+these compiles afresh. A folder chosen with `NUMBA_CACHE_DIR` wins; where nothing can be written,
+kernels are compiled afresh in each process.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import os
 import sys
@@ -28,18 +31,43 @@ config: Any = numba.config  # its settings are made at run time, unknown to type
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def default_cache_dir() -> Path:
-    """Return the folder for compiled kernels of this source and this Python.
+PACKAGE = Path(__file__).parent
+
+
+@functools.cache
+def _imported(path: Path) -> frozenset[Path]:
+    """Return the package's modules that the one at `path` names in its import statements."""
+    names: list[str] = []
+    for statement in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(statement, ast.ImportFrom) and statement.module:
+            names += [statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names)]
+        elif isinstance(statement, ast.Import):
+            names += [alias.name for alias in statement.names]
+    inside = (name.split(".")[1:] for name in names if name.startswith("llmzip."))
+    files = (PACKAGE.joinpath(*parts).with_suffix(".py") for parts in inside if parts)
+    return frozenset(file for file in files if file.is_file())
+
+
+def source_digest(path: Path) -> str:
+    """Return a digest of a module and of all that it imports, directly or not, from the package.
 
     numba itself looks only at the time and size of the one file that a kernel is in, which wheels make the same for
     every build, and not at the kernels that it calls.
     """
+    found, waiting = {path}, [path]
+    while waiting:
+        new = _imported(waiting.pop()) - found
+        found |= new
+        waiting += new
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(found))).hexdigest()[:12]
+
+
+def default_cache_dir() -> Path:
+    """Return the folder for compiled kernels of this version and this Python."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says that a relative path is to be ignored.
     root = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
-    return root / "llmzip" / f"{__version__}-{sys.implementation.cache_tag}-{digest[:12]}"
+    return root / "llmzip" / f"{__version__}-{sys.implementation.cache_tag}"
 
 
 def writable_cache_dir() -> str | None:
@@ -54,12 +82,18 @@ def writable_cache_dir() -> str | None:
     return folder
 
 
+def module_cache_dir(path: Path) -> str | None:
+    """Return the folder for the kernels of the module at `path`, or None where nothing can be written."""
+    inside = CACHE_DIR is not None and path.is_relative_to(PACKAGE)
+    return os.path.join(CACHE_DIR, source_digest(path)) if inside else CACHE_DIR
+
+
 def jit(function: Kernel) -> Kernel:
     """Compile *function* in numba's nopython mode when it is first called."""
     # numba reads its setting when a function is decorated; restored, so that other users of numba
     # in this process keep their own folder.
     before = config.CACHE_DIR
-    config.CACHE_DIR = CACHE_DIR or before
+    config.CACHE_DIR = module_cache_dir(Path(function.__code__.co_filename)) or before
     try:
         # Typed as the function it stands for, which it also is where the compiler is off.
         compiled: Any = numba.njit(nogil=True, error_model="numpy", fastmath=False, cache=CACHE_DIR is not None)(
@@ -74,5 +108,6 @@ CACHE_DIR = writable_cache_dir()
 
 
 def compiled_before() -> bool:
-    """Tell whether kernels of this source have been compiled and kept: without them the first call takes a minute."""
-    return bool(config.DISABLE_JIT) or (CACHE_DIR is not None and any(Path(CACHE_DIR).rglob("*.nbc")))
+    """Tell whether the walk's kernels, the largest, have been compiled and kept: else the first call takes a minute."""
+    folder = module_cache_dir(PACKAGE / "walk.py")
+    return bool(config.DISABLE_JIT) or (folder is not None and any(Path(folder).rglob("*.nbc")))
