@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-from llmzip import models
-from llmzip.engine import Coded, Engine
+from llmzip import models, start
+from llmzip.bytecoder import ByteCoder
+from llmzip.engine import Engine
 from llmzip.errors import HardwareError, LlmzipError, ModelError
-from llmzip.format import ArchiveHeader, Frame, Writer
+from llmzip.format import BYTES, STORED, ArchiveHeader, Frame, Writer
 from llmzip.modelfile import Model
 from llmzip.reader import Reader
 from llmzip.salvage import Salvager
 
 FRAME_BYTES = 1 << 23  # content per frame: bounds the memory, and what one damaged byte can cost
-SAMPLE_BYTES = 1 << 14
+HOPE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
+CHOICE_BYTES = 1 << 16  # sample that tells whether the language model pays
 Progress = Callable[[int], None]
 
 _engines: dict[tuple[bytes, int, str], Engine] = {}
@@ -33,6 +36,13 @@ def _engine(model: Model, threads: int, device: str) -> Engine:
         _engines.clear()  # one model's memory is enough; another thread may do the same now
         _engines[key] = engine
     return engine
+
+
+@functools.cache
+def _byte_coder() -> tuple[ByteCoder, bytes]:
+    """Return the coder for frames without a language model, and the identity of its start values."""
+    values, identity = start.for_bytes(models.shipped_folder())
+    return ByteCoder(values), identity
 
 
 def _read_up_to(src: BinaryIO, size: int) -> bytes:
@@ -67,14 +77,42 @@ class _Rest:
         self._told = 0
 
 
-def _encode(engine: Engine, content: bytes, progress: Progress) -> Coded | None:
-    """Code a frame, or return None if it is better stored; a hopeless sample saves the time of a hopeless frame."""
-    if len(content) >= 8 * SAMPLE_BYTES:
-        quarter = len(content) // 4
-        sample = b"".join(content[i * quarter : i * quarter + SAMPLE_BYTES // 4] for i in range(4))
-        if engine.encode(sample) is None:
-            return None
-    return engine.encode(content, progress=progress)
+def _hopeless(content: bytes) -> bool:
+    """Tell from a sample whether a long frame cannot be made smaller."""
+    if len(content) < 8 * HOPE_BYTES:
+        return False
+    quarter = len(content) // 4
+    sample = b"".join(content[i * quarter : i * quarter + HOPE_BYTES // 4] for i in range(4))
+    return _byte_coder()[0].encode(sample) is None
+
+
+class _FrameEncoder:
+    """Code frames in the form that suits each best; `engine` is made when it is first needed."""
+
+    def __init__(self, writer: Writer, engine: Callable[[], Engine] | None, *, choose: bool):
+        self._writer, self._engine, self._choose = writer, engine, choose
+
+    def _model_pays(self, content: bytes, engine: Engine) -> bool:
+        """Tell from a sample whether a frame gets smaller with the language model than without."""
+        middle = max(0, (len(content) - CHOICE_BYTES) // 2)
+        sample = content[middle : middle + CHOICE_BYTES]
+        plain = _byte_coder()[0].encode(sample)
+        return engine.encode(sample, capacity=len(plain or sample) - 1) is not None
+
+    def write(self, content: bytes, *, last: bool, progress: _Rest) -> None:
+        """Write one frame of any kind."""
+        if content and not _hopeless(content):
+            engine = self._engine() if self._engine else None
+            if engine and (not self._choose or self._model_pays(content, engine)):
+                if coded := engine.encode(content, progress=progress):
+                    self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
+                    return
+            else:
+                plain, identity = _byte_coder()
+                if payload := plain.encode(content, progress=progress):
+                    self._writer.write(content, last=last, payload=payload, start=identity)
+                    return
+        self._writer.write(content, last=last)
 
 
 def compress_stream(
@@ -90,22 +128,23 @@ def compress_stream(
 
     Args:
         src, dst: binary streams; they need not be seekable.
-        model: a shipped model's name or a model file; None for the default.
+        model: a shipped model's name, a model file, or "none" for no language model; None for the default model
+            where it pays.
         threads: for the network; 0 for one per core. The archive does not depend on it.
         device: "cpu" or a torch device; the archive does not depend on it either.
         progress: told the number of bytes compressed since it was last called.
     """
-    loaded = models.load(model or models.DEFAULT)
-    writer = Writer(dst, loaded.digest, models.number_of(loaded.digest))
+    if model == models.NONE:
+        encoder = _FrameEncoder(Writer(dst), None, choose=False)
+    else:
+        loaded = models.load(model or models.DEFAULT)
+        writer = Writer(dst, loaded.digest, models.number_of(loaded.digest))
+        encoder = _FrameEncoder(writer, lambda: _engine(loaded, threads, device), choose=model is None)
     told = _Rest(progress)
     content = _read_up_to(src, FRAME_BYTES)
     while True:
         following = _read_up_to(src, FRAME_BYTES) if len(content) == FRAME_BYTES else b""
-        coded = _encode(_engine(loaded, threads, device), content, told) if content else None
-        if coded is None:
-            writer.write(content, last=not following)
-        else:
-            writer.write(content, last=not following, payload=coded.payload, lane_bytes=coded.lane_bytes)
+        encoder.write(content, last=not following, progress=told)
         told.finish(len(content))
         if not following:
             return
@@ -147,9 +186,14 @@ def decompress_stream(
 
 
 def _decode(frame: Frame, named: str | None, threads: int, device: str, progress: Progress) -> bytes:
-    if not frame.header.lane_bytes:
+    if frame.header.kind == STORED:
         frame.verify(frame.payload)
         return frame.payload
+    if frame.header.kind == BYTES:
+        plain, identity = _byte_coder()
+        content = plain.decode(frame.payload, frame.header.size, progress=progress)
+        frame.verify(content, identity)
+        return content
     archive = frame.archive or ArchiveHeader()
     loaded = models.for_archive(archive.number, archive.identity, named)
     engine = _engine(loaded, threads, device)

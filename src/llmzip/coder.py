@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from llmzip.jit import jit
+from llmzip.jit import inlined, jit
 
 WHOLE = 1 << 32
 TOP = 1 << 24  # the smallest range before a bit
@@ -38,6 +38,9 @@ LOW, KEPT, KEPT_FF = 2, 3, 4
 # Decoder: the payload's value, as an offset from the interval's low end.
 CODE = 2
 STATE_SIZE = 5
+
+TOO_SHORT = "the frame's data ends too early"  # what is wrong with a payload
+NOT_USED_UP = "the frame's data does not end where it should"
 
 
 def new_encoder() -> npt.NDArray[np.int64]:
@@ -57,7 +60,7 @@ def new_decoder(payload: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return state
 
 
-@jit
+@inlined
 def shift_low(state, out):
     """Move the interval's top byte to `out`, or keep it back while a carry may still change it."""
     low = state[LOW]
@@ -78,7 +81,7 @@ def shift_low(state, out):
     state[LOW] = (low & 0x00FFFFFF) << 8
 
 
-@jit
+@inlined
 def encode_bit(state, out, p1, bit):
     """Code `bit` with P(bit = 1) = `p1` / 2^16, 1 <= p1 <= 65535, onto `out` uint8."""
     bound = (state[RANGE] * p1) >> 16
@@ -92,7 +95,7 @@ def encode_bit(state, out, p1, bit):
         shift_low(state, out)
 
 
-@jit
+@inlined
 def bytes_at_most(state, bits):
     """Return an upper bound of the payload's size once `bits` more bits are coded and it is ended."""
     return state[POSITION] + state[KEPT_FF] + 2 * bits + 3
@@ -107,7 +110,7 @@ def finish(state, out):
     return state[POSITION]
 
 
-@jit
+@inlined
 def read_byte(state, payload):
     """Shift the next byte of `payload`, zero beyond its end, into the decoder."""
     position = state[POSITION]
@@ -116,7 +119,7 @@ def read_byte(state, payload):
     state[POSITION] = position + 1
 
 
-@jit
+@inlined
 def decode_bit(state, payload, p1):
     """Return the next bit, whose P(bit = 1) = `p1` / 2^16; never fails, see :func:`overread`."""
     bound = (state[RANGE] * p1) >> 16
@@ -133,7 +136,7 @@ def decode_bit(state, payload, p1):
     return bit
 
 
-@jit
+@inlined
 def overread(state, payload):
     """Return whether the decoder has used more bytes than any encoder would have left it."""
     return state[POSITION] > len(payload) + IMPLICIT_ZEROS

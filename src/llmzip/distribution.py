@@ -13,7 +13,7 @@ from math import isqrt
 import numpy as np
 import numpy.typing as npt
 
-from llmzip.jit import jit
+from llmzip.jit import inlined
 
 LOGIT_BITS = 12  # a logit counts 2^-12
 LOGIT_BOUND = np.float32(2.0**20)
@@ -41,7 +41,7 @@ def exp2_table() -> npt.NDArray[np.int32]:
     return table
 
 
-@jit
+@inlined
 def running_sums(acc, scale, scales, exp2, sums):
     """Turn one row of products into running sums of frequencies.
 
@@ -77,7 +77,7 @@ def running_sums(acc, scale, scales, exp2, sums):
         sums[i + 1] = total
 
 
-@jit
+@inlined
 def multiply(weights, first, q, acc):
     """Write the products of `weights` int8 ``[V, d]`` rows from `first` on with the row `q` ``[d]``.
 
@@ -92,7 +92,7 @@ def multiply(weights, first, q, acc):
         acc[i] = total
 
 
-@jit
+@inlined
 def probability(low, middle, high):
     """Return the 16-bit probability of bit 1 from the sums at a node's lo, mid and hi."""
     p1 = ((high - middle) << 16) // (high - low)

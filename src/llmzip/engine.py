@@ -19,8 +19,8 @@ import numpy as np
 from llmzip import coder, lanes, walk
 from llmzip.errors import FormatError, ModelError
 from llmzip.exact import STRETCH_ROWS, ExactNetwork, Prediction
-from llmzip.jit import jit
-from llmzip.mixing import CONTEXTS, new_maps
+from llmzip.history import new_history
+from llmzip.mixing import new_mixer
 from llmzip.modelfile import Model
 from llmzip.tree import DecisionTree, bind_clusters
 
@@ -36,32 +36,35 @@ class Coded:
 
 
 class _Walker:
-    """Hold what one frame's walk changes: adaptive maps, the lanes' last tokens, buffers."""
+    """Hold what one frame's walk changes: history, mixer, buffers."""
 
-    def __init__(self, engine: Engine, lane_count: int, size: int):
+    def __init__(self, engine: Engine, lane_bytes: list[int]):
         self.engine = engine
-        self.maps = new_maps(len(engine.tree.nodes), max(1, size // 4))
+        self.history = new_history(lane_bytes)
+        self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.start, model=True)
         self.work = walk.new_work(engine.tree)
-        self.previous = np.full((lane_count, CONTEXTS - 1), -1, np.int32)
 
     def encode(self, tokens: np.ndarray, seen: Prediction, state: np.ndarray, out: np.ndarray) -> int:
         """Code a stretch of tokens ``[T, B]``."""
         e = self.engine
         rows = seen.cluster_acc, seen.hidden, seen.scale
-        return walk.encode_steps(tokens, *rows, e.head, e.tree, self.work, self.maps, state, self.previous, out)
+        return walk.encode_steps(tokens, *rows, e.head, e.tree, self.work, self.history, self.mixer, state, out)
 
-    def decode(
-        self, group: slice, left: np.ndarray, seen: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray
-    ) -> None:
+    def decode(self, group: slice, seen: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray) -> None:
         """Decode one step of a group of lanes into `out` int32 ``[B]``; raises FormatError."""
         e = self.engine
         rows = seen.cluster_acc[0], seen.hidden[0], seen.scale[0]
-        shared = e.head, e.tree, self.work, self.maps, state, self.previous
-        status = walk.decode_lanes(group.start, group.stop, left, *rows, *shared, payload, out, e.lengths)
+        shared = e.head, e.tree, self.work, self.history, self.mixer, state
+        status = walk.decode_lanes(group.start, group.stop, *rows, *shared, payload, out)
         if status == walk.OVERREAD:
-            raise FormatError("the frame's data ends too early")
+            raise FormatError(coder.TOO_SHORT)
         if status == walk.TOO_LONG:
             raise FormatError("a token runs over the end of its lane")
+
+    def left(self, group: slice) -> int:
+        """Return how many bytes a group of lanes still lacks."""
+        lanes_of_group = self.history.lanes[group]
+        return int((lanes_of_group["end"] - lanes_of_group["at"]).sum())
 
 
 class Engine:
@@ -89,6 +92,7 @@ class Engine:
             raise ModelError(f"the model file is damaged: {error}") from error
         self.head = walk.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
+        self.start = model.start
         if device == "cpu":
             self._network = ExactNetwork(weights, carrier=carrier)
         else:
@@ -115,7 +119,7 @@ class Engine:
         limit = len(data) - 1 if capacity is None else capacity
         # The walk begins no token without room for the costliest: that must not count against a short payload.
         out = np.empty(coder.bytes_at_most(coder.new_encoder(), self.tree.height) + limit, np.uint8)
-        state, walker = coder.new_encoder(), _Walker(self, count, len(data))
+        state, walker = coder.new_encoder(), _Walker(self, lane_bytes)
         at = 0
         with closing(self._predictions(lanes.inputs_of(grid, self.begin))) as predictions:
             for seen in predictions:
@@ -153,27 +157,12 @@ class Engine:
         state = coder.new_decoder(data)
         text = _Decoding(self, data, lane_bytes, state, progress).run()
         if not coder.used_up(state, data):
-            raise FormatError("the frame's data does not end where it should")
+            raise FormatError(coder.NOT_USED_UP)
         return text.tobytes()
 
     def session(self, lane_count: int):
         """Return a fresh network state for `lane_count` lanes."""
         return self._network.session(lane_count)
-
-
-@jit
-def _spell(tokens, begin, end, left, ends, blob, offsets, text):
-    """Write the tokens just decoded, -1 for none, of ``begin <= lane < end`` into `text`, where `ends` are the lanes'.
-
-    The `left` bytes of a lane come after its token.
-    """
-    for lane in range(begin, end):
-        token = tokens[lane]
-        if token >= 0:
-            at = ends[lane] - left[lane] - (offsets[token + 1] - offsets[token])
-            for i in range(offsets[token], offsets[token + 1]):
-                text[at] = blob[i]
-                at += 1
 
 
 class _Decoding:
@@ -183,12 +172,10 @@ class _Decoding:
         self, engine: Engine, payload: np.ndarray, lane_bytes: list[int], state: np.ndarray, progress: Progress | None
     ):
         self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
-        self.left = np.array(lane_bytes, np.int64)
-        self.ends = np.cumsum(self.left)
-        self.text = np.empty(sum(lane_bytes), np.uint8)  # and no list of tokens: a hostile frame has one per byte
-        self.walker = _Walker(engine, len(lane_bytes), sum(lane_bytes))
+        self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
+        self.walker = _Walker(engine, lane_bytes)
         self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
-        self.active = [bool(self.left[g].any()) for g in self.groups]
+        self.active = [self.walker.left(g) > 0 for g in self.groups]
         self.turn = self._next(-1)
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
@@ -215,7 +202,7 @@ class _Decoding:
                 worker.join()
         if self.failure is not None:
             raise self.failure
-        return self.text
+        return self.walker.history.text[: self.size].astype(np.uint8)
 
     def _guarded(self, index: int) -> None:
         try:
@@ -229,11 +216,10 @@ class _Decoding:
             self.changed.notify_all()
 
     def _run_group(self, index: int) -> None:
-        engine, group, left = self.engine, self.groups[index], self.left
-        words = engine.tokenizer
+        engine, group, walker = self.engine, self.groups[index], self.walker
         session = engine.session(group.stop - group.start)
         inputs = np.full((1, group.stop - group.start), engine.begin, np.int32)
-        out = np.empty(len(left), np.int32)
+        out = np.empty(self.lane_count, np.int32)
         while self.active[index]:
             seen = session.run(inputs)
             with self.changed:
@@ -241,14 +227,13 @@ class _Decoding:
                 if self.failure:
                     return
             out[group] = -1
-            before = int(left[group].sum())
-            self.walker.decode(group, left, seen, self.state, self.payload, out)
-            after = int(left[group].sum())
+            before = walker.left(group)
+            walker.decode(group, seen, self.state, self.payload, out)
+            after = walker.left(group)
             with self.changed:
                 if self.progress:
                     self.progress(before - after)
                 self.active[index] = after > 0
                 self.turn = self._next(index)
                 self.changed.notify_all()
-            _spell(out, group.start, group.stop, left, self.ends, words.blob, words.offsets, self.text)
             inputs = np.maximum(out[group], 0)[None]

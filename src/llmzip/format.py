@@ -32,6 +32,8 @@ NO_MODEL = bytes(32)  # stands for the SHA-256 of the model where there is none
 ANY_MODEL = 255  # the number of all models that are not shipped
 IDENTITY_SIZE = 8
 
+STORED, MODEL, BYTES = range(3)  # kinds of frames: the content itself; coded with a model; coded without one
+
 MAX_SIZE = 1 << 26  # bytes of content in a frame
 MAX_LANES_LOG2 = 6
 VARINT_BYTES = 9  # 63 bits
@@ -111,37 +113,41 @@ class ArchiveHeader:
 class FrameHeader:
     """Describe a frame: its number from 1, the sizes of its content and payload in bytes.
 
-    `lane_bytes` holds the bytes of content in each of 1 to 64 lanes; it is empty for a stored
-    frame. Raises FormatError for sizes that are out of bounds or do not go together.
+    `kind` is STORED, MODEL or BYTES. `lane_bytes` holds the bytes of content in each of the 1 to 64 lanes of a
+    frame coded with a model. Raises FormatError for sizes that are out of bounds or do not go together.
     """
 
     number: int
     last: bool
     size: int
     payload_size: int
+    kind: int = STORED
     lane_bytes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         lanes = len(self.lane_bytes)
         if self.size > MAX_SIZE:
             raise FormatError(f"frame {self.number} claims {self.size} bytes, the limit is {MAX_SIZE}")
-        if lanes:
-            # An encoder stores what it cannot make smaller.
-            sound = 0 < self.payload_size <= self.size and lanes & (lanes - 1) == 0
-            sound = sound and min(self.lane_bytes) >= 0 and sum(self.lane_bytes) == self.size
-            sound = sound and lanes <= 1 << MAX_LANES_LOG2
-        else:
+        if self.kind == STORED:
             sound = self.payload_size == self.size
+        else:
+            # An encoder stores what it cannot make smaller.
+            sound = 0 < self.payload_size <= self.size
+        if self.kind == MODEL:
+            sound = sound and 0 < lanes <= 1 << MAX_LANES_LOG2 and lanes & (lanes - 1) == 0
+            sound = sound and min(self.lane_bytes) >= 0 and sum(self.lane_bytes) == self.size
+        else:
+            sound = sound and lanes == 0
         # Only an empty file has an empty frame, so that a small archive cannot hold endless frames.
         if not sound or (self.size == 0 and not (self.last and self.number == 1)):
             raise FormatError(f"frame {self.number} has sizes that do not go together")
 
     def pack(self) -> bytes:
         """Return the header's bytes from its flags to its sizes."""
-        coded, lanes = bool(self.lane_bytes), max(1, len(self.lane_bytes))
-        out = bytes([self.last | coded << 1 | (lanes.bit_length() - 1) << 3])
+        lanes = max(1, len(self.lane_bytes))
+        out = bytes([self.last | self.kind << 1 | (lanes.bit_length() - 1) << 3])
         out += pack_varint(self.size)
-        if coded:
+        if self.kind != STORED:
             out += b"".join(map(pack_varint, (self.payload_size, *self.lane_bytes[:-1])))
         return out
 
@@ -150,14 +156,16 @@ class FrameHeader:
         """Take the header of frame `number` from its flags to its sizes."""
         flags = cursor.integer(1)
         last, kind, lanes_log2 = bool(flags & 1), flags >> 1 & 3, flags >> 3 & 15
-        if flags >> 7 or kind > 1 or lanes_log2 > MAX_LANES_LOG2 * kind:
+        if flags >> 7 or kind > BYTES or lanes_log2 > (MAX_LANES_LOG2 if kind == MODEL else 0):
             raise FormatError(f"frame {number} has reserved bits set: damaged, or made by a newer llmzip")
         size = cursor.varint()
-        if kind == 0:
+        if kind == STORED:
             return cls(number, last, size, size)
         payload_size = cursor.varint()
+        if kind == BYTES:
+            return cls(number, last, size, payload_size, kind)
         lanes = [cursor.varint() for _ in range((1 << lanes_log2) - 1)]
-        return cls(number, last, size, payload_size, (*lanes, size - sum(lanes)))
+        return cls(number, last, size, payload_size, kind, (*lanes, size - sum(lanes)))
 
 
 @dataclass(frozen=True)
@@ -185,15 +193,14 @@ class Frame:
         return self.head_size + self.header.payload_size
 
     def verify(self, content: bytes, digest: bytes = NO_MODEL) -> None:
-        """Raise ChecksumError unless `content` is what was compressed with the model."""
+        """Raise ChecksumError unless `content` is what was compressed with the model of this `digest`."""
         if content_checksum(self.header, self.head, content, digest) != self.checksum:
             raise ChecksumError(f"frame {self.header.number} is damaged: its checksum does not match")
 
 
 def content_checksum(header: FrameHeader, head: bytes, content: bytes, digest: bytes) -> int:
-    """Return the CRC-32 that ties `content` to its model, its header and its place."""
-    model = digest if header.lane_bytes else NO_MODEL
-    seed = zlib.crc32(model + head + header.number.to_bytes(8, "little"))
+    """Return the CRC-32 that ties `content` to what coded it, its header and its place."""
+    seed = zlib.crc32((NO_MODEL if header.kind == STORED else digest) + head + header.number.to_bytes(8, "little"))
     return zlib.crc32(content, seed)
 
 
@@ -215,7 +222,7 @@ def parse_frame(data: bytes, archive: ArchiveHeader | None) -> Frame:
     checksum = cursor.integer(4)
     if zlib.crc32(data[: cursor.at]) & 0xFFFF != cursor.integer(2):
         raise ChecksumError(f"the header of frame {number} is damaged: its check does not match")
-    if header.lane_bytes and archive == ArchiveHeader():
+    if header.kind == MODEL and archive == ArchiveHeader():
         raise FormatError(f"frame {number} needs a model, and the archive names none")
     return Frame(archive, header, head, checksum)
 
@@ -247,8 +254,8 @@ class Trailer:
 class Writer:
     """Write one archive, frame by frame.
 
-    `digest` is the SHA-256 of the model's file; `number` its number if it is a shipped one. An
-    archive of one stored frame needs no model and names none.
+    `digest` is the SHA-256 of the model's file; `number` its number if it is a shipped one. An archive of one frame
+    that needs no model names none.
     """
 
     def __init__(self, stream: BinaryIO, digest: bytes = NO_MODEL, number: int | None = None):
@@ -264,18 +271,21 @@ class Writer:
         last: bool,
         payload: bytes | None = None,
         lane_bytes: Sequence[int] = (),
+        start: bytes | None = None,
     ) -> None:
-        """Write a frame; it is stored unless its coded form is given.
+        """Write a frame; it is stored unless its `payload` is given.
 
-        The coded form is the `payload` with the number of bytes of `content` in each lane.
+        With a payload, `lane_bytes` are the bytes of `content` in each lane if a model coded it, and `start` is the
+        identity of the start values if none did.
         """
         number = self._trailer.count + 1
+        kind = STORED if payload is None else BYTES if start is not None else MODEL
         data = content if payload is None else payload
-        header = FrameHeader(number, last, len(content), len(data), tuple(lane_bytes))
-        archive = ArchiveHeader() if last and number == 1 and payload is None else self._archive
+        header = FrameHeader(number, last, len(content), len(data), kind, tuple(lane_bytes))
+        archive = ArchiveHeader() if last and number == 1 and kind != MODEL else self._archive
         head = archive.pack() if number == 1 else SYNC + pack_varint(number)
         head += header.pack()
-        checksum = content_checksum(header, head, content, self._digest)
+        checksum = content_checksum(header, head, content, self._digest if start is None else start)
         head_bytes = head + checksum.to_bytes(4, "little")
         self._stream.write(head_bytes + (zlib.crc32(head_bytes) & 0xFFFF).to_bytes(2, "little"))
         self._stream.write(data)

@@ -88,20 +88,28 @@ def module_cache_dir(path: Path) -> str | None:
     return os.path.join(CACHE_DIR, source_digest(path)) if inside else CACHE_DIR
 
 
-def jit(function: Kernel) -> Kernel:
-    """Compile *function* in numba's nopython mode when it is first called."""
+def jit(function: Kernel, *, inlined: bool = False) -> Kernel:
+    """Compile *function* in numba's nopython mode when it is first called; `inlined` into the kernels that call it.
+
+    A call costs two atomic operations for each array that is passed on, more than the work of a small kernel.
+    """
     # numba reads its setting when a function is decorated; restored, so that other users of numba
     # in this process keep their own folder.
     before = config.CACHE_DIR
     config.CACHE_DIR = module_cache_dir(Path(function.__code__.co_filename)) or before
     try:
         # Typed as the function it stands for, which it also is where the compiler is off.
-        compiled: Any = numba.njit(nogil=True, error_model="numpy", fastmath=False, cache=CACHE_DIR is not None)(
-            function
-        )
+        compiled: Any = numba.njit(
+            nogil=True, error_model="numpy", fastmath=False, cache=CACHE_DIR is not None, forceinline=inlined
+        )(function)
         return cast(Kernel, compiled)
     finally:
         config.CACHE_DIR = before
+
+
+def inlined(function: Kernel) -> Kernel:
+    """Compile *function* into each kernel that calls it."""
+    return jit(function, inlined=True)
 
 
 CACHE_DIR = writable_cache_dir()

@@ -1,16 +1,12 @@
-"""The adaptive stage: what the text itself has taught about a decision, mixed with the model's view.
+"""Context mixing: at every decision the language model and what this file has shown predict together.
 
-Each decision of a walk is looked up in four contexts: its node alone, and the node together with
-one, two and three previous tokens of the lane. A context remembers in one *slot* an adaptive
-probability of bit 1 and the last few bits that came; each such history, say "1, 1, 1", has an
-adaptive probability of its own, learned from all slots that show it. These eight opinions and the
-model's are weighted and added in the logistic domain; the weights are learned while coding, a set
-for each degree of knowledge that the contexts have (Mahoney 2005, the PAQ family). Last, a map per
-node corrects what the sum has been wrong about (the same family's adaptive probability map).
+Each *context* looks up what it remembers of the decision, a bit history in a small slot, and the probability
+that usually follows such a history. These opinions, those of the match models and those of the language
+model are stretched, weighted and added, by several sets of weights, each chosen by a small context of its
+own; a last set weighs the sums. Two adaptive maps correct what the result has been wrong about. Everything
+learns from the bit that came (the PAQ family, Mahoney 2005; lpaq; ZPAQ).
 
-Everything is an integer. Probabilities are those of bit 1, in 16 bits unless said otherwise; a
-*stretched* one is log2(p / (1 - p)) in units of 2^-8. All lanes share the state and pass through
-it in the order of coding.
+Everything is an integer. All lanes of a frame share the state and pass through it in the order of coding.
 """
 
 from __future__ import annotations
@@ -20,231 +16,353 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmzip.distribution import exp2_table
-from llmzip.jit import jit
-from llmzip.tree import BLOCK
+from llmzip import slots as slots_
+from llmzip.counters import (
+    COUNT_BITS,
+    LIMIT,
+    STATES,
+    STRETCH_BITS,
+    adapted,
+    history_tables,
+    rate_table,
+    squash_table,
+    stretch_table,
+)
+from llmzip.history import BYTE_CONTEXTS, MATCH_STATES, MATCHES, byte_contexts, mixed_hash, state_of_match
+from llmzip.jit import inlined
+from llmzip.slots import find, place_of
+from llmzip.start import (
+    CONTEXT_INPUTS,
+    CONTEXTS,
+    FINAL_SETS,
+    INPUTS,
+    INPUTS_OF_BYTES,
+    MAP_ENTRIES,
+    MATCH_INPUTS,
+    MODEL_INPUTS,
+    MODEL_MAPS,
+    SELECTORS,
+    SET_STARTS,
+    SPARED,
+    TOKEN_CONTEXTS,
+    Start,
+)
+from llmzip.tree import BLOCK, END
+from llmzip.vectors import PRODUCT_SHIFT, adjust, dot, prefetch, unowned
 
-LIMIT = 4095  # the largest stretched probability
-
-# A slot has 32 bits: probability 15, count 4, history 5, check 8 (lowest). The count stops at 15;
-# the history's lowest min(count, 5) bits are valid, the newest lowest. Count 0: nothing is known.
-P_BITS = 15
-COUNT_MAX = 15
-HISTORY_BITS = 5
-P_SHIFT, COUNT_SHIFT, HISTORY_SHIFT = 17, 13, 8
-CHECK = 255
-SLOTS_PER_TOKEN = 32  # in each context; a token takes 10 to 20 decisions
-MIN_SLOT_BITS, MAX_SLOT_BITS = 14, 22
-
-CONTEXTS = 4  # the node with 0 .. 3 previous tokens
-INPUTS = 1 + 2 * CONTEXTS  # the model's, then probability and history of each context
-SETS = 4 ** (CONTEXTS - 1)  # of weights, by what the contexts with tokens know, 0 .. 3 each
 WEIGHT_BITS = 16
-WEIGHT_MAX = 8 << WEIGHT_BITS
-WEIGHT_SHIFT = 18  # rate of learning
-# First weights in 2^-5, by the number of contexts with tokens that know something: of the model, of
-# the node's two opinions, and of each opinion of the contexts with tokens.
-FIRST_WEIGHTS = ((26, 6, 8), (16, 5, 8), (13, 3, 7), (10, 2, 6))
+WEIGHT_MAX = (8 << WEIGHT_BITS) - 1  # the product with an input stays below 2^31
+SMALL_ERROR = 48  # 2^-16; weights that are as right as this are left alone
+WEIGHT_RATE = 24  # of learning, in sixteenths
+FINAL_SHIFT = 18  # of learning of the last set
 
-FINE_BITS = 22  # of the probabilities of histories and maps
-HISTORY_RATE, MAP_RATE = 7, 5  # shifts
-MAP_STEP_BITS = 9  # a map has entries at stretched probabilities 512 apart
-MAP_ENTRIES = 17
+MAP_STEP_BITS = 9
+FINE_BITS = 22  # of the probabilities in maps
+MAP_RATE = 6  # shift
+HASHED_MAPS = 1 << 12
+START_COUNT = 30  # what trained start values count for
+HISTORY_LIMIT = 500
+MATCH_LIMIT = 255
 
-MASK32 = 0xFFFFFFFF
-# Odd and below 2^30: products with 32-bit values stay within int64.
-MULTIPLIER_A, MULTIPLIER_B = 0x2C1B3C6D, 0x297A2D39
-
-# Everything of a fixed size, as one record: passed by one pointer, which is faster than ten arrays.
+# Everything of a fixed size but weights and inputs, as one record: it is passed by one pointer.
 CORE = np.dtype(
     [
         ("stretch", np.int16, (1 << 16,)),  # by probability
+        ("stretch_few", np.int16, (1 << STRETCH_BITS,)),
         ("squash", np.int32, (2 * LIMIT + 1,)),  # by stretched probability + LIMIT
-        ("rates", np.int64, (COUNT_MAX + 1,)),  # by count, in 2^-16
-        ("histories", np.int64, (CONTEXTS, 2 << HISTORY_BITS)),  # FINE_BITS, see history_table
-        ("weights", np.int64, (SETS, INPUTS)),  # WEIGHT_BITS after the point
-        ("hashes", np.int64, (CONTEXTS,)),  # of the previous tokens
-        # From refine to learn:
-        ("positions", np.int64, (CONTEXTS,)),  # of the slots
-        ("inputs", np.int64, (INPUTS,)),
-        ("set", np.int64),
-        ("mixed", np.int64),  # the weighted sum, stretched
-        ("node", np.int64),
+        ("rates", np.int32, (1 << COUNT_BITS,)),
+        ("successors", np.uint8, (STATES, 2)),
+        ("histories", np.uint32, (CONTEXTS, STATES)),  # adaptive probabilities
+        ("matches", np.uint32, (MATCHES, MATCH_STATES)),  # likewise, that the expected bit comes
+        ("final_weights", np.int32, (FINAL_SETS, SELECTORS)),  # WEIGHT_BITS after the point
+        ("model_maps", np.int32, (MODEL_MAPS * STATES, MAP_ENTRIES)),  # FINE_BITS
+        ("hashed_maps", np.int32, (HASHED_MAPS, MAP_ENTRIES)),  # FINE_BITS, by what is known of the byte and two before
+        ("contexts", np.int64),  # how many are in use
+        ("width", np.int64),  # how many inputs
+        # The contexts of the current byte and token:
+        ("bytes", np.int64, (BYTE_CONTEXTS,)),  # hashes
+        ("tokens", np.int64, (TOKEN_CONTEXTS,)),
+        ("block", np.int64),  # the block of decisions whose slots the token contexts have
+        ("part", np.int64),  # the part of a byte whose slots the byte contexts have
+        ("places", np.int64, (CONTEXTS,)),  # where the slots of a context are
+        ("checks", np.int64, (CONTEXTS,)),
+        ("slots", np.int64, (CONTEXTS,)),  # where the current ones begin
+        # From predict to learn:
+        ("cells", np.int64, (CONTEXTS,)),  # where the bit histories are
+        ("seen", np.uint8, (CONTEXTS,)),  # the bit histories
+        ("match_states", np.int64, (MATCHES,)),  # -1 for none
+        ("guesses", np.int64, (MATCHES,)),  # bits
+        ("sets", np.int64, (SELECTORS,)),
+        ("opinions", np.int64, (SELECTORS,)),  # of the sets, stretched
+        ("final_set", np.int64),
+        ("mixed", np.int64),  # the result before the last maps, stretched
+        ("map_rows", np.int64, (MODEL_MAPS,)),
+        ("hashed_row", np.int64),
+        ("model", np.int64),  # the language model's probability, stretched
     ],
     align=True,
 )
 
 
-class Maps(NamedTuple):
+class Mixer(NamedTuple):
     """Hold the adaptive state of a frame.
 
     Attributes:
         core: CORE[1].
-        slots: uint32[CONTEXTS, n], n a power of two.
-        maps: int32[V - 1, MAP_ENTRIES] by node, FINE_BITS.
+        slots: uint8[CONTEXTS * n * SIZE], see :mod:`llmzip.slots`.
+        weights: int32[SETS, INPUTS], WEIGHT_BITS after the point.
+        inputs: int32[INPUTS], stretched.
+        maps: int32[2 (V - 1), MAP_ENTRIES], FINE_BITS, two for each node: of the model's probability, of the result.
     """
 
     core: npt.NDArray[np.void]
-    slots: npt.NDArray[np.uint32]
+    slots: npt.NDArray[np.uint8]
+    weights: npt.NDArray[np.int32]
+    inputs: npt.NDArray[np.int32]
     maps: npt.NDArray[np.int32]
 
 
-def squash_table() -> npt.NDArray[np.int32]:
-    """Return int32[2 * LIMIT + 1]: 2^16 / (1 + 2^(-x / 256)) for x = -LIMIT .. LIMIT, in 1 .. 65535.
-
-    In integers, for x >= 0, with e = 2^24 * 2^(-x / 256) from the table of frequencies: 2^41 divided
-    by 2^24 + e, halved and rounded; and 2^16 less that for -x.
-    """
-    x = np.arange(LIMIT + 1)
-    e = exp2_table().astype(np.int64)[(x << 4) & 4095] >> (x >> 8)
-    upper = np.minimum((((1 << 41) // ((1 << 24) + e)) + 1) >> 1, 65535)
-    return np.concatenate([65536 - upper[:0:-1], upper]).astype(np.int32)
-
-
-def stretch_table(squash: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
-    """Return int16[65536], the inverse: the smallest x with squash(x) >= p, at most LIMIT."""
-    x = np.searchsorted(squash, np.arange(1 << 16)) - LIMIT
-    return np.minimum(x, LIMIT).astype(np.int16)
-
-
-def history_table(context: int) -> npt.NDArray[np.int64]:
-    """Return int64[2^(HISTORY_BITS + 1)], FINE_BITS: what is first thought to follow a history.
-
-    The index is a 1 bit and the history's bits. A bit counts 5, one that came k bits before the last
-    5 * (4/5)^k, and both values have 2 / 2^context to begin with: the more tokens a context holds,
-    the surer it is of what it has seen.
-    """
-    table = np.zeros(2 << HISTORY_BITS, np.int64)
-    for index in range(1, len(table)):
-        seen = f"{index:b}"[1:]
-        weight = [2 * 5**HISTORY_BITS, 2 * 5**HISTORY_BITS]
-        for age, bit in enumerate(reversed(seen)):
-            weight[int(bit)] += 2**context * 5 * 4**age * 5 ** (HISTORY_BITS - age)
-        table[index] = (weight[1] << FINE_BITS) // sum(weight)
-    return table
-
-
-def first_weights() -> npt.NDArray[np.int64]:
-    """Return int64[SETS, INPUTS], WEIGHT_BITS: the weights before anything is learned."""
-    weights = np.empty((SETS, INPUTS), np.int64)
-    for chosen in range(SETS):
-        knowing = sum((chosen >> (2 * k)) & 3 > 0 for k in range(CONTEXTS - 1))
-        model, node, tokens = FIRST_WEIGHTS[knowing]
-        weights[chosen] = [model, node, node] + [tokens] * (INPUTS - 3)
-    return weights << (WEIGHT_BITS - 5)
-
-
-def new_maps(nodes: int, tokens: int) -> Maps:
-    """Return the state before a frame of about `tokens` tokens, for a tree of `nodes` nodes."""
-    bits = (SLOTS_PER_TOKEN * tokens).bit_length()
-    bits = min(max(bits, MIN_SLOT_BITS), MAX_SLOT_BITS)
-    squash = squash_table()
+def new_mixer(nodes: int, size: int, start: Start, *, model: bool) -> Mixer:
+    """Return the state before a frame of `size` bytes, for a tree of `nodes` nodes, with or without a language model."""
     core = np.zeros(1, CORE)
-    core["squash"] = squash
-    core["stretch"] = stretch_table(squash)
-    core["rates"] = [(2 << 16) // (2 * n + 3) for n in range(COUNT_MAX + 1)]
-    core["histories"] = [history_table(k) for k in range(CONTEXTS)]
-    core["weights"] = first_weights()
+    one = core[0]
+    squash = squash_table()
+    one["squash"] = squash
+    one["stretch"] = stretch_table(squash)
+    one["stretch_few"] = one["stretch"][(1 << (15 - STRETCH_BITS)) :: 1 << (16 - STRETCH_BITS)]
+    one["rates"] = rate_table()
+    one["successors"] = history_tables()[0]
+    one["histories"] = start.histories.astype(np.uint32) << 16 | START_COUNT
+    one["matches"] = start.matches.astype(np.uint32) << 16 | START_COUNT
+    one["final_weights"] = start.final_weights.astype(np.int32) << (WEIGHT_BITS - 12)
+    one["model_maps"] = start.model_maps.astype(np.int32) << (FINE_BITS - 16)
     x = np.clip((np.arange(MAP_ENTRIES) << MAP_STEP_BITS) - LIMIT - 1, -LIMIT, LIMIT)
     identity = squash[x + LIMIT] << (FINE_BITS - 16)
-    return Maps(
+    one["hashed_maps"] = identity
+    one["contexts"] = CONTEXTS if model else CONTEXTS - SPARED
+    one["width"] = INPUTS if model else INPUTS_OF_BYTES
+    inputs = np.zeros(INPUTS, np.int32)
+    inputs[0] = 256
+    return Mixer(
         core,
-        np.zeros((CONTEXTS, 1 << bits), np.uint32),
-        np.repeat(identity[None], nodes, axis=0),
+        slots_.new_slots(int(one["contexts"]), size),
+        start.weights.astype(np.int32) << (WEIGHT_BITS - 12),
+        inputs,
+        np.repeat(identity[None], 2 * nodes, axis=0),
     )
 
 
-@jit
-def enter(previous, maps):
-    """Prepare for a token after `previous` int32[3], the lane's last tokens, the newest first."""
-    core = maps.core[0]
-    value = 0
-    for k in range(CONTEXTS):
-        core["hashes"][k] = value
-        if k < len(previous):
-            value = ((value + np.int64(previous[k]) + 2) * MULTIPLIER_A) & MASK32
-            value ^= value >> 15
+@inlined
+def borrowed(mixer):
+    """Return the mixer with arrays without owners, for kernels."""
+    return Mixer(
+        unowned(mixer.core),
+        unowned(mixer.slots),
+        unowned(mixer.weights),
+        unowned(mixer.inputs),
+        unowned(mixer.maps),
+    )
 
 
-@jit
-def history_of(slot, count):
-    """Return the index of a slot's history among the histories."""
-    seen = min(count, HISTORY_BITS)
-    return (1 << seen) | ((slot >> HISTORY_SHIFT) & ((1 << seen) - 1))
+@inlined
+def begin_token(lane, mixer):
+    """Prepare for a token of `lane`."""
+    core = mixer.core[0]
+    value = np.int64(0)
+    for k in range(TOKEN_CONTEXTS):
+        core["tokens"][k] = value
+        if k < TOKEN_CONTEXTS - 1:
+            value = mixed_hash(value, lane["previous"][k] + 2)
+    core["block"] = -1
+    core["part"] = -1
 
 
-@jit
-def refine(p1, node, place, maps):
-    """Return the final probability, 1 .. 65535, for the decision of `node` at `place`; the model says `p1`."""
-    core, slots = maps.core[0], maps.slots
-    stretch, inputs = core["stretch"], core["inputs"]
-    inputs[0] = stretch[p1]
-    chosen = 0
-    for k in range(CONTEXTS):
-        value = core["hashes"][k] + np.int64(place // BLOCK) * MULTIPLIER_B
-        value = ((value & MASK32) * MULTIPLIER_A) & MASK32
-        value ^= value >> 15
-        # The slots of a block are neighbours, in an order that depends on the hash.
-        position = ((value >> 8) & (slots.shape[1] - BLOCK)) | (((value >> 4) ^ place) & (BLOCK - 1))
-        core["positions"][k] = position
-        slot = np.int64(slots[k, position])
-        if slot & CHECK != value & CHECK:
-            # Another context's: start afresh in its place.
-            slot = value & CHECK
-            slots[k, position] = slot
-        count = (slot >> COUNT_SHIFT) & COUNT_MAX
-        if count == 0:
-            inputs[2 * k + 1] = 0
-            inputs[2 * k + 2] = 0
-            known = 0
-        else:
-            inputs[2 * k + 1] = stretch[((slot >> P_SHIFT) << 1) | 1]
-            fine = core["histories"][k, history_of(slot, count)]
-            inputs[2 * k + 2] = stretch[fine >> (FINE_BITS - 16)]
-            known = 1 if count == 1 else (2 if count < 5 else 3)
-        if k > 0:
-            chosen = (chosen << 2) | known
-    total = 0
-    for i in range(INPUTS):
-        total += core["weights"][chosen, i] * inputs[i]
-    mixed = min(max(total >> WEIGHT_BITS, -LIMIT), LIMIT)
-    core["set"] = chosen
-    core["mixed"] = mixed
-    core["node"] = node
-    entry, part = (mixed + LIMIT + 1) >> MAP_STEP_BITS, (mixed + LIMIT + 1) & ((1 << MAP_STEP_BITS) - 1)
-    low, high = np.int64(maps.maps[node, entry]), np.int64(maps.maps[node, entry + 1])
-    mapped = (low << MAP_STEP_BITS) + (high - low) * part
-    mapped >>= MAP_STEP_BITS + FINE_BITS - 16
-    return min(max((core["squash"][mixed + LIMIT] + mapped) >> 1, 1), 65535)
+@inlined
+def map_at(maps, row, x):
+    """Return the FINE_BITS probability of row `row` at the stretched `x`."""
+    entry, part = (x + LIMIT + 1) >> MAP_STEP_BITS, (x + LIMIT + 1) & ((1 << MAP_STEP_BITS) - 1)
+    low, high = np.int64(maps[row, entry]), np.int64(maps[row, entry + 1])
+    return low + (((high - low) * part) >> MAP_STEP_BITS)
 
 
-@jit
-def learn(bit, maps):
-    """Adapt what the last call of refine used to the `bit` that came."""
-    core, slots = maps.core[0], maps.slots
-    weights, inputs, histories = core["weights"][core["set"]], core["inputs"], core["histories"]
-    error = (bit << 16) - core["squash"][core["mixed"] + LIMIT]
-    for i in range(INPUTS):
-        change = (inputs[i] * error + (1 << (WEIGHT_SHIFT - 1))) >> WEIGHT_SHIFT
-        weights[i] = min(max(weights[i] + change, -WEIGHT_MAX), WEIGHT_MAX)
+@inlined
+def adapt_map(maps, row, x, bit):
+    """Move the entries on both sides of the stretched `x` towards `bit`."""
+    entry, part = (x + LIMIT + 1) >> MAP_STEP_BITS, (x + LIMIT + 1) & ((1 << MAP_STEP_BITS) - 1)
     target = (bit << FINE_BITS) - bit
-    for k in range(CONTEXTS):
-        position = core["positions"][k]
-        slot = np.int64(slots[k, position])
-        count = (slot >> COUNT_SHIFT) & COUNT_MAX
-        p = 1 << (P_BITS - 1)
-        if count > 0:
-            p = slot >> P_SHIFT
-            history = history_of(slot, count)
-            histories[k, history] += (target - histories[k, history]) >> HISTORY_RATE
-        p += (((bit << P_BITS) - bit - p) * core["rates"][count]) >> 16
-        seen = ((slot >> HISTORY_SHIFT << 1) & ((1 << HISTORY_BITS) - 1)) | bit
-        slots[k, position] = (
-            (p << P_SHIFT) | (min(count + 1, COUNT_MAX) << COUNT_SHIFT) | (seen << HISTORY_SHIFT) | (slot & CHECK)
-        )
-    entry = (core["mixed"] + LIMIT + 1) >> MAP_STEP_BITS
-    part = (core["mixed"] + LIMIT + 1) & ((1 << MAP_STEP_BITS) - 1)
-    row = maps.maps[core["node"]]
-    low, high = np.int64(row[entry]), np.int64(row[entry + 1])
-    row[entry] = low + (((target - low) * ((1 << MAP_STEP_BITS) - part)) >> (MAP_STEP_BITS + MAP_RATE))
-    row[entry + 1] = high + (((target - high) * part) >> (MAP_STEP_BITS + MAP_RATE))
+    low, high = np.int64(maps[row, entry]), np.int64(maps[row, entry + 1])
+    maps[row, entry] = low + (((target - low) * ((1 << MAP_STEP_BITS) - part)) >> (MAP_STEP_BITS + MAP_RATE))
+    maps[row, entry + 1] = high + (((target - high) * part) >> (MAP_STEP_BITS + MAP_RATE))
+
+
+@inlined
+def enter_block(block, mixer):
+    """Find the token contexts' slots for a block of the tree's decisions."""
+    core, slots = mixer.core[0], mixer.slots
+    core["block"] = block
+    for i in range(TOKEN_CONTEXTS):
+        value = mixed_hash(core["tokens"][i], block)
+        core["slots"][i] = place_of(i, core["contexts"], value, slots)
+        core["checks"][i] = value & 255
+        prefetch(slots, core["slots"][i])
+    for i in range(TOKEN_CONTEXTS):
+        core["slots"][i] = find(core["slots"][i], np.uint8(core["checks"][i]), slots)
+
+
+@inlined
+def enter_part(part, lane, history, mixer):
+    """Find the byte contexts' slots for a part of a byte: 1 for its first half, 16 + that for its second, 0 for END."""
+    core, slots = mixer.core[0], mixer.slots
+    core["part"] = part
+    if lane["fresh"] == 0:
+        byte_contexts(lane, history, core["bytes"])
+        for i in range(TOKEN_CONTEXTS, core["contexts"]):
+            core["places"][i] = place_of(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
+            prefetch(slots, core["places"][i])
+    near = (part & slots_.NEIGHBOURHOOD) * slots_.SIZE
+    for i in range(TOKEN_CONTEXTS, core["contexts"]):
+        check = np.uint8((core["bytes"][i - TOKEN_CONTEXTS] + part * 29) & 255)
+        core["slots"][i] = find(core["places"][i] ^ near, check, slots)
+
+
+@inlined
+def ask_contexts(place, depth, bit, partial, lane, history, mixer):
+    """Put the contexts' opinions of a decision into the inputs."""
+    core, inputs = mixer.core[0], mixer.inputs
+    if place // BLOCK != core["block"]:
+        enter_block(place // BLOCK, mixer)
+    if bit == END:
+        part = np.int64(0)
+        cell = min(depth, 15)
+    elif bit < 4:
+        part = np.int64(1)
+        cell = partial
+    else:
+        part = partial >> (bit - 4)
+        cell = (partial & ((1 << (bit - 4)) - 1)) | (1 << (bit - 4))
+    if part != core["part"]:
+        enter_part(part, lane, history, mixer)
+    for i in range(TOKEN_CONTEXTS):
+        core["cells"][i] = core["slots"][i] + (place & (BLOCK - 1))
+    for i in range(TOKEN_CONTEXTS, core["contexts"]):
+        core["cells"][i] = core["slots"][i] + cell
+    for i in range(core["contexts"]):
+        seen = mixer.slots[core["cells"][i]]
+        core["seen"][i] = seen
+        entry = np.int64(core["histories"][i, seen])
+        inputs[CONTEXT_INPUTS + 2 * i] = core["stretch_few"][entry >> (32 - STRETCH_BITS)]
+        inputs[CONTEXT_INPUTS + 2 * i + 1] = ((entry >> 16) - 32768) >> 4
+
+
+@inlined
+def ask_matches(bit, partial, lane, mixer):
+    """Put the match models' opinions into the inputs; return a number of 0 .. 14 for the best of them, 0 for none."""
+    core, inputs = mixer.core[0], mixer.inputs
+    best = np.int64(0)
+    for m in range(MATCHES):
+        core["match_states"][m] = -1
+        inputs[MATCH_INPUTS + 2 * m] = 0
+        inputs[MATCH_INPUTS + 2 * m + 1] = 0
+        expected = lane["expected"][m]
+        if expected < 0 or (bit != END and ((expected & 255) | 256) >> (8 - bit) != partial):
+            continue
+        guess = 1 - (expected >> 8) if bit == END else (expected >> (7 - bit)) & 1  # END's bit 0 ends the token
+        state, strength = state_of_match(lane, m, bit == END, guess)
+        core["match_states"][m] = state
+        core["guesses"][m] = guess
+        p = np.int64(core["matches"][m, state])
+        sign = 2 * guess - 1
+        inputs[MATCH_INPUTS + 2 * m] = sign * core["stretch_few"][p >> (32 - STRETCH_BITS)]
+        inputs[MATCH_INPUTS + 2 * m + 1] = sign * (((p >> 16) - 32768) >> 4)
+        if best == 0:
+            best = 1 + strength + 7 * guess
+    return best
+
+
+@inlined
+def ask_model(p1, node, mixer):
+    """Put the language model's probability and what it has come to mean into the inputs; return it in 16 steps."""
+    core, inputs = mixer.core[0], mixer.inputs
+    x = np.int64(core["stretch"][p1])
+    core["model"] = x
+    core["map_rows"][0] = core["seen"][1]
+    core["map_rows"][1] = STATES + np.int64(core["seen"][CONTEXTS - 1])
+    inputs[MODEL_INPUTS] = x
+    for k in range(MODEL_MAPS):
+        p = map_at(core["model_maps"], core["map_rows"][k], x)
+        inputs[MODEL_INPUTS + 1 + k] = core["stretch"][p >> (FINE_BITS - 16)]
+    p = map_at(mixer.maps, 2 * node, x)
+    inputs[MODEL_INPUTS + 3] = core["stretch"][p >> (FINE_BITS - 16)]
+    return min((x + LIMIT + 1) >> MAP_STEP_BITS, 15)
+
+
+@inlined
+def predict(p1, node, place, depth, bit, partial, lane, history, mixer):
+    """Return the probability, 1 .. 65535, that the decision of `node` gives 1.
+
+    Args:
+        p1: the language model's probability, 0 if there is none.
+        node, place: the decision's number and its place among the blocks.
+        depth: whole bytes of the token that are known.
+        bit: the bit of the next byte that is decided, or END.
+        partial: a 1 and the bits of the next byte that are known.
+        lane, history, mixer: the lane's record, and both borrowed.
+    """
+    core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
+    ask_contexts(place, depth, bit, partial, lane, history, mixer)
+    best = ask_matches(bit, partial, lane, mixer)
+    confidence = ask_model(p1, node, mixer) if p1 > 0 else np.int64(0)
+    known = np.int64(0)
+    for i in range(1, 8):
+        known += 1 if core["seen"][i] > 0 else 0
+    kind = 256 + min(depth, 15) if bit == END else partial
+    core["sets"][0] = SET_STARTS[0] + best * 16 + confidence
+    core["sets"][1] = SET_STARTS[1] + kind
+    core["sets"][2] = SET_STARTS[2] + known * 16 + confidence
+    core["sets"][3] = SET_STARTS[3] + (lane["last4"] & 255) + (256 if bit == END else 0)
+    core["final_set"] = kind
+    total = np.int64(0)
+    for k in range(SELECTORS):
+        opinion = dot(weights, core["sets"][k], inputs, core["width"]) >> (WEIGHT_BITS - PRODUCT_SHIFT)
+        opinion = min(max(opinion, -LIMIT), LIMIT)
+        core["opinions"][k] = opinion
+        total += opinion * np.int64(core["final_weights"][kind, k])
+    mixed = min(max(total >> WEIGHT_BITS, -LIMIT), LIMIT)
+    core["mixed"] = mixed
+    row = mixed_hash(lane["last4"] & 0xFFFF, kind) & (HASHED_MAPS - 1)
+    core["hashed_row"] = row
+    corrections = map_at(mixer.maps, 2 * node + 1, mixed) + map_at(core["hashed_maps"], row, mixed)
+    p = (2 * np.int64(core["squash"][mixed + LIMIT]) + (corrections >> (FINE_BITS - 16))) >> 2
+    return min(max(p, 1), 65535)
+
+
+@inlined
+def learn(bit, p1, node, mixer):
+    """Adapt all that the last call of predict used to the `bit` that came."""
+    core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
+    mixed, kind = core["mixed"], core["final_set"]
+    error = (bit << 16) - np.int64(core["squash"][mixed + LIMIT])
+    for k in range(SELECTORS):
+        opinion = core["opinions"][k]
+        change = (opinion * error + (1 << (FINAL_SHIFT - 1))) >> FINAL_SHIFT
+        core["final_weights"][kind, k] = min(max(core["final_weights"][kind, k] + change, -WEIGHT_MAX), WEIGHT_MAX)
+        own = (((bit << 16) - np.int64(core["squash"][opinion + LIMIT])) * WEIGHT_RATE) >> 4
+        if own >= SMALL_ERROR or own <= -SMALL_ERROR:
+            adjust(weights, core["sets"][k], inputs, core["width"], own, WEIGHT_MAX)
+    for i in range(core["contexts"]):
+        seen = core["seen"][i]
+        entry = np.int64(core["histories"][i, seen])
+        core["histories"][i, seen] = adapted(entry, bit, core["rates"], HISTORY_LIMIT)
+        mixer.slots[core["cells"][i]] = core["successors"][seen, bit]
+    for m in range(MATCHES):
+        state = core["match_states"][m]
+        if state >= 0:
+            came = 1 if core["guesses"][m] == bit else 0
+            entry = np.int64(core["matches"][m, state])
+            core["matches"][m, state] = adapted(entry, came, core["rates"], MATCH_LIMIT)
+    if p1 > 0:
+        adapt_map(mixer.maps, 2 * node, core["model"], bit)
+        for k in range(MODEL_MAPS):
+            adapt_map(core["model_maps"], core["map_rows"][k], core["model"], bit)
+    adapt_map(mixer.maps, 2 * node + 1, mixed, bit)
+    adapt_map(core["hashed_maps"], core["hashed_row"], mixed, bit)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from llmzip.errors import ModelError
+from llmzip.start import Start
 from llmzip.tokenizer import Tokenizer
 from llmzip.weights import LayerWeights, Matrix, Weights
 
@@ -35,6 +36,7 @@ class Model:
     tokenizer: Tokenizer
     digest: bytes
     info: dict[str, Any]
+    start: Start  # of the mixer
 
 
 def pack7(q: np.ndarray) -> np.ndarray:
@@ -63,8 +65,8 @@ def _matrix_names(layers: int) -> list[str]:
     return ["embedding", *names, "head.cluster", "head.token"]
 
 
-def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any]) -> bytes:
-    """Return the bytes of a model file; the same input gives the same bytes."""
+def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any], start: Start | None = None) -> bytes:
+    """Return the bytes of a model file; the same input gives the same bytes. Without `start` the mixer is untrained."""
     matrices = [m for layer in weights.layers for m in layer.matrices()]
     named = zip(
         _matrix_names(len(weights.layers)),
@@ -83,6 +85,7 @@ def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any]) -> bytes:
     tensors["vocabulary.bytes"] = np.frombuffer(b"".join(tokenizer.tokens), np.uint8)
     tensors["vocabulary.lengths"] = np.array([len(t) for t in tokenizer.tokens], np.uint8)
     tensors["vocabulary.ranks"] = tokenizer.ranks.astype(np.int32)
+    tensors.update((start or Start.untrained(model=True)).tensors())
     header = {
         **info,
         "version": FILE_VERSION,
@@ -160,7 +163,7 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
     if len(offsets) != vocab + 1:
         raise ModelError("the model's vocabulary has the wrong size")
     blob, ranks = integers("vocabulary.bytes", np.uint8), integers("vocabulary.ranks", np.int32)
-    return Model(weights, Tokenizer.from_arrays(blob, offsets, ranks), digest, info)
+    return Model(weights, Tokenizer.from_arrays(blob, offsets, ranks), digest, info, Start.from_tensors(tensors))
 
 
 def read(path: Path) -> Model:

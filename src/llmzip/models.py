@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 DEFAULT = "default"
+NONE = "none"  # no language model
 SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
 
 # Shipped models: archive number -> (name, SHA-256 of the file). A number is never given to another file.
 SHIPPED: dict[int, tuple[str, str]] = {
-    1: ("default", "fbb36ecf39deb106214c4987b29936c27827e01cf6860a017a6ec62658c1f18b"),
+    1: ("default", "e4ae939c52f720651e691db5341ae23bf9c2a2b2098eae45ff06c1387b554491"),
 }
 
 

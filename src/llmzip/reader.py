@@ -3,7 +3,7 @@
 ::
 
     for frame in Reader(stream):            # of all archives in the stream, one after another
-        ...                                 # frame.header.lane_bytes is () for a stored frame
+        ...                                 # frame.header.kind tells how each was coded
         frame.verify(content, model.digest)  # raises ChecksumError
 
 The end of the iteration means that nothing is missing. `scan` yields the same frames without their

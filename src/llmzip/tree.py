@@ -35,7 +35,7 @@ BLOCK_LEVELS = 4  # of decisions in a row that share a block of adaptive slots
 BLOCK = 1 << BLOCK_LEVELS
 
 # Columns of ClusteredTree.nodes.
-MID, SPLIT, LEFT, RIGHT, ABOVE, PLACE = range(6)
+MID, SPLIT, LEFT, RIGHT, ABOVE, PLACE, DEPTH, BIT, PARTIAL = range(9)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class DecisionTree:
             decisions from the root was reached, i (1 to BLOCK - 1) numbers the nodes from there on
             in the way of a heap: 1, then 2 i for the left and 2 i + 1 for the right child of i.
         size: the number of tokens V.
+        blob, offsets: uint8 and int64[V + 1], the bytes of the tokens back to back.
         height: the largest number of decisions that a token takes.
     """
 
@@ -64,6 +65,8 @@ class DecisionTree:
     bit: npt.NDArray[np.int32]
     place: npt.NDArray[np.int32]
     size: int
+    blob: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
     height: int
 
     @classmethod
@@ -78,7 +81,7 @@ class DecisionTree:
         np.cumsum([len(token) for token in tokens], out=offsets[1:])
         fields = np.empty((8, len(tokens) - 1), np.int32)
         height = fill_nodes(blob, offsets, fields)
-        return cls(*fields, size=len(tokens), height=int(height))
+        return cls(*fields, size=len(tokens), blob=blob, offsets=offsets, height=int(height))
 
 
 @jit
@@ -181,18 +184,23 @@ class ClusteredTree(NamedTuple):
     """Hold what the kernels of a walk need of a tree and its clusters.
 
     Attributes:
-        nodes: int32[V - 1, 6], the columns MID, SPLIT, LEFT, RIGHT, ABOVE and PLACE. LEFT and RIGHT
-            are the children, PLACE is the tree's. ABOVE is 1 for a node above the cut, whose range
-            holds two or more clusters, else 0. SPLIT is the position of MID among the choices of
-            the node's level: above the cut a cluster, else a row counted from its cluster's first.
+        nodes: int32[V - 1, 9], the columns MID, SPLIT, LEFT, RIGHT, ABOVE, PLACE, DEPTH, BIT and
+            PARTIAL. LEFT and RIGHT are the children; PLACE, DEPTH and BIT are the tree's. ABOVE is 1
+            for a node above the cut, whose range holds two or more clusters, else 0. SPLIT is the
+            position of MID among the choices of the node's level: above the cut a cluster, else a
+            row counted from its cluster's first. PARTIAL is a 1 and the bits of the next byte that
+            are known, 1 for END.
         cluster_of: int32[V], each token's cluster.
         starts: int32[C + 1], each cluster's first token, and V.
+        blob, offsets: uint8 and int64[V + 1], the bytes of the tokens back to back.
         height: the largest number of decisions that a token takes.
     """
 
     nodes: npt.NDArray[np.int32]
     cluster_of: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int32]
+    blob: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
     height: int
 
 
@@ -218,10 +226,16 @@ def bind_clusters(tree: DecisionTree, starts: npt.ArrayLike) -> ClusteredTree:
     # of clusters, and so are its children.
     above = cluster_of[lo] != cluster_of[hi - 1]
     split = np.where(above, cluster_of[mid], mid - first[cluster_of[mid]])
-    columns = [mid, split, tree.left, tree.right, above, tree.place]
+    # A node that decides bit k of a byte knows the k bits above it, which all of its tokens share.
+    inside = tree.bit < END
+    byte = tree.blob[np.where(inside, tree.offsets[mid] + tree.depth, 0)].astype(np.int64)
+    partial = np.where(inside, (byte | 256) >> (8 - np.minimum(tree.bit, 7)), 1)
+    columns = [mid, split, tree.left, tree.right, above, tree.place, tree.depth, tree.bit, partial]
     return ClusteredTree(
         nodes=np.stack(columns, axis=1).astype(np.int32),
         cluster_of=cluster_of.astype(np.int32),
         starts=bounds.astype(np.int32),
+        blob=tree.blob,
+        offsets=tree.offsets,
         height=tree.height,
     )

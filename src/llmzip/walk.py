@@ -2,7 +2,8 @@
 
 For each token: the sums of the clusters' frequencies, a decision at each node above the cut; then
 the products with the rows of the entered cluster, their sums, and the decisions inside. The
-probability of each decision goes through the adaptive stage to the arithmetic coder.
+probability of each decision goes through the mixer to the arithmetic coder. Without a language model
+the tokens are bytes, and the mixer is on its own.
 
 Lanes take turns, one token each, in ascending order within a time step; they share the adaptive
 state and the coder. One kernel walks for both directions, so they cannot drift apart.
@@ -15,11 +16,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from llmzip import history as history_
+from llmzip import mixing
 from llmzip.coder import bytes_at_most, decode_bit, encode_bit, overread
 from llmzip.distribution import exp2_table, multiply, probability, running_sums
-from llmzip.jit import jit
-from llmzip.mixing import enter, learn, refine
-from llmzip.tree import ABOVE, LEFT, MID, PLACE, SPLIT, ClusteredTree
+from llmzip.history import TOKEN_ENDS, append
+from llmzip.jit import inlined, jit
+from llmzip.mixing import begin_token, learn, predict
+from llmzip.tree import ABOVE, BIT, DEPTH, LEFT, MID, PARTIAL, PLACE, SPLIT, ClusteredTree
+from llmzip.vectors import unowned
 
 # What the kernels return.
 OK = 0
@@ -68,76 +73,130 @@ def new_work(tree: ClusteredTree) -> Work:
     return Work(np.empty(choices, np.int32), np.empty(choices + 1, np.int64))
 
 
-@jit
-def descend(token, node, level, total, tree, work, maps, coder, data):
-    """Code the decisions from `node` down to the end of its level; return the node or leaf reached.
+@inlined
+def borrowed_tree(tree):
+    """Return the tree with arrays without owners, for kernels."""
+    return ClusteredTree(
+        unowned(tree.nodes),
+        unowned(tree.cluster_of),
+        unowned(tree.starts),
+        unowned(tree.blob),
+        unowned(tree.offsets),
+        tree.height,
+    )
 
-    `level` is the ABOVE of the nodes to pass, `total` the sum over the node's range;
-    the other arguments are as for :func:`walk`.
+
+@inlined
+def borrowed_head(head):
+    """Return the head with arrays without owners, for kernels."""
+    return Head(
+        unowned(head.weights), unowned(head.cluster_scales), unowned(head.token_scales), unowned(head.exp2)
+    )
+
+
+@inlined
+def spell(token, known, size, ended, lane, tree, history):
+    """Add the bytes of `token` from the `known` one to before the one at `size` to the lane's history."""
+    start = tree.offsets[token]
+    for k in range(known, size):
+        append(lane, np.int64(tree.blob[start + k]), ended if k == size - 1 else 0, history)
+
+
+@inlined
+def decide(token, node, p1, known, lane, tree, history, mixer, coder, data):
+    """Code one decision, the bit of `token` or one from `data`; return the bit and how many bytes of it are known.
+
+    Bytes that all tokens of a node share are history before its decision: the decoder knows them, too.
     """
     nodes = tree.nodes
-    low, high = np.int64(0), total
-    while node >= 0 and nodes[node, ABOVE] == level:
-        middle = work.sums[nodes[node, SPLIT]]
+    mid, depth = np.int64(nodes[node, MID]), np.int64(nodes[node, DEPTH])
+    spell(mid, known, depth, 0, lane, tree, history)
+    place, bit, partial = np.int64(nodes[node, PLACE]), np.int64(nodes[node, BIT]), np.int64(nodes[node, PARTIAL])
+    p = predict(p1, node, place, depth, bit, partial, lane, history, mixer)
+    if token >= 0:
+        came = 1 if token >= mid else 0
+        encode_bit(coder, data, p, came)
+    else:
+        came = decode_bit(coder, data, p)
+    learn(came, p1, node, mixer)
+    return came, depth
+
+
+@inlined
+def finish_token(token, known, lane, tree, history):
+    """Add what is not known yet of a token to the history."""
+    spell(token, known, tree.offsets[token + 1] - tree.offsets[token], TOKEN_ENDS, lane, tree, history)
+    lane["previous"][2] = lane["previous"][1]
+    lane["previous"][1] = lane["previous"][0]
+    lane["previous"][0] = token
+
+
+@inlined
+def walk(token, lane, acc1, q, scale, head, tree, work, history, mixer, coder, data):
+    """Encode `token` onto `data`, or decode one from it if `token` is DECODE; return the token.
+
+    Args:
+        token: the token or DECODE.
+        lane: its lane's record.
+        acc1: int32[C], the products for the clusters.
+        q, scale: int16[d] and float32, the row that they were made from.
+        head, tree, work, history, mixer: borrowed.
+        coder, data: the coder's state, and the payload uint8.
+    """
+    begin_token(lane, mixer)
+    nodes, sums = tree.nodes, work.sums
+    clusters = len(tree.starts) - 1
+    for i in range(clusters):
+        work.acc[i] = acc1[i]
+    running_sums(work.acc[:clusters], scale, head.cluster_scales, head.exp2, sums)
+    low, high, level = np.int64(0), sums[clusters], 1
+    node, known = np.int64(0), np.int64(0)
+    while node >= 0:
+        if nodes[node, ABOVE] != level:
+            level = 0
+            cluster = tree.cluster_of[nodes[node, MID]]
+            first, end = tree.starts[cluster], tree.starts[cluster + 1]
+            acc = work.acc[: end - first]
+            multiply(head.weights, first, q, acc)
+            running_sums(acc, scale, head.token_scales[first:end], head.exp2, sums)
+            low, high = np.int64(0), sums[end - first]
+        middle = sums[nodes[node, SPLIT]]
         p1 = probability(low, middle, high)
-        p1 = refine(p1, node, np.int64(nodes[node, PLACE]), maps)
-        if token >= 0:
-            bit = 1 if token >= nodes[node, MID] else 0
-            encode_bit(coder, data, p1, bit)
-        else:
-            bit = decode_bit(coder, data, p1)
-        learn(bit, maps)
+        bit, known = decide(token, node, p1, known, lane, tree, history, mixer, coder, data)
         if bit == 1:
             low = middle
         else:
             high = middle
         node = np.int64(nodes[node, LEFT + bit])
-    return node
-
-
-@jit
-def walk(token, previous, acc1, q, scale, head, tree, work, maps, coder, data):
-    """Encode `token` onto `data`, or decode one from it if `token` is DECODE; return the token.
-
-    Args:
-        token: the token or DECODE.
-        previous: int32[3], the lane's last tokens, the newest first, -1 before its begin; updated.
-        acc1: int32[C], the products for the clusters.
-        q, scale: int16[d] and float32, the row that they were made from.
-        head, tree, work, maps, coder: Head, ClusteredTree, Work, Maps and the coder's state.
-        data: uint8, the payload.
-    """
-    enter(previous, maps)
-    clusters = len(tree.starts) - 1
-    acc = work.acc[:clusters]
-    acc[:] = acc1
-    running_sums(acc, scale, head.cluster_scales, head.exp2, work.sums)
-    total = work.sums[clusters]
-    node = descend(token, np.int64(0), 1, total, tree, work, maps, coder, data)
-    if node >= 0:
-        cluster = tree.cluster_of[tree.nodes[node, MID]]
-        first, end = tree.starts[cluster], tree.starts[cluster + 1]
-        acc = work.acc[: end - first]
-        multiply(head.weights, first, q, acc)
-        running_sums(acc, scale, head.token_scales[first:end], head.exp2, work.sums)
-        total = work.sums[end - first]
-        node = descend(token, node, 0, total, tree, work, maps, coder, data)
-    previous[2], previous[1], previous[0] = previous[1], previous[0], ~node
+    finish_token(~node, known, lane, tree, history)
     return ~node
 
 
+@inlined
+def walk_byte(token, lane, tree, history, mixer, coder, data):
+    """Do the same as :func:`walk` in a tree of the 256 bytes, without a language model."""
+    begin_token(lane, mixer)
+    node = np.int64(0)
+    while node >= 0:
+        bit, _ = decide(token, node, np.int64(0), np.int64(0), lane, tree, history, mixer, coder, data)
+        node = np.int64(tree.nodes[node, LEFT + bit])
+    finish_token(~node, np.int64(0), lane, tree, history)
+
+
 @jit
-def encode_steps(tokens, acc1, q, scale, head, tree, work, maps, coder, previous, out):
+def encode_steps(tokens, acc1, q, scale, head, tree, work, history, mixer, coder, out):
     """Encode a stretch of time; return OK or OVERFLOW.
 
     Args:
         tokens: int32[T, B], -1 where a lane has ended.
         acc1: int32[T, B, C], the products for the clusters.
         q: int16[T, B, d], the rows they were made from, and `scale` float32[T, B].
-        head, tree, work, maps, coder: Head, ClusteredTree, Work, Maps and the coder's state.
-        previous: int32[B, 3], each lane's last tokens, the newest first, -1 before its begin; updated.
+        head, tree, work, history, mixer, coder: Head, ClusteredTree, Work, History, Mixer and the coder's state.
         out: uint8, the payload; nothing is written beyond it.
     """
+    head, tree, work = borrowed_head(head), borrowed_tree(tree), Work(unowned(work.acc), unowned(work.sums))
+    history, mixer = history_.borrowed(history), mixing.borrowed(mixer)
+    coder, out = unowned(coder), unowned(out)
     for step in range(tokens.shape[0]):
         for lane in range(tokens.shape[1]):
             token = np.int64(tokens[step, lane])
@@ -145,79 +204,67 @@ def encode_steps(tokens, acc1, q, scale, head, tree, work, maps, coder, previous
                 continue
             if bytes_at_most(coder, tree.height) > len(out):
                 return OVERFLOW
-            walk(
-                token,
-                previous[lane],
-                acc1[step, lane],
-                q[step, lane],
-                scale[step, lane],
-                head,
-                tree,
-                work,
-                maps,
-                coder,
-                out,
-            )
+            rows = unowned(acc1[step, lane]), unowned(q[step, lane]), scale[step, lane]
+            walk(token, history.lanes[lane], *rows, head, tree, work, history, mixer, coder, out)
     return OK
 
 
 @jit
-def decode_lanes(
-    begin,
-    end,
-    remaining,
-    acc1,
-    q,
-    scale,
-    head,
-    tree,
-    work,
-    maps,
-    coder,
-    previous,
-    payload,
-    tokens,
-    lengths,
-):
+def decode_lanes(begin, end, acc1, q, scale, head, tree, work, history, mixer, coder, payload, tokens):
     """Decode one token for each unfinished lane of ``begin <= lane < end``.
 
-    Safe for any payload: a token is one of the vocabulary, at least one byte long, and each call
-    takes some of `remaining`.
+    Safe for any payload: a token is one of the vocabulary, at least one byte long, and stays inside its lane.
 
     Args:
         begin, end: the lanes; the rows of `acc1`, `q` and `scale` are those of these lanes.
-        remaining: int64[B], the bytes left of each lane, 0 if it has ended; updated.
         acc1, q, scale: as for :func:`encode_steps`, of one step.
-        head, tree, work, maps, coder: Head, ClusteredTree, Work, Maps and the coder's state.
-        previous: int32[B, 3], each lane's last tokens, the newest first, -1 before its begin; updated.
+        head, tree, work, history, mixer, coder: as there.
         payload: uint8.
         tokens: int32[B], written for the lanes that took part.
-        lengths: int32[V], the lengths of the tokens in bytes.
 
     Returns:
         OK, OVERREAD or TOO_LONG; after the latter two nothing of the frame may be used.
     """
+    head, tree, work = borrowed_head(head), borrowed_tree(tree), Work(unowned(work.acc), unowned(work.sums))
+    history, mixer = history_.borrowed(history), mixing.borrowed(mixer)
+    coder, payload = unowned(coder), unowned(payload)
     for lane in range(begin, end):
-        if remaining[lane] == 0:
+        record = history.lanes[lane]
+        if record["at"] >= record["end"]:
             continue
         row = lane - begin
-        token = walk(
-            np.int64(DECODE),
-            previous[lane],
-            acc1[row],
-            q[row],
-            scale[row],
-            head,
-            tree,
-            work,
-            maps,
-            coder,
-            payload,
-        )
+        rows = unowned(acc1[row]), unowned(q[row]), scale[row]
+        token = walk(np.int64(DECODE), record, *rows, head, tree, work, history, mixer, coder, payload)
         if overread(coder, payload):
             return OVERREAD
-        if lengths[token] > remaining[lane]:
+        if record["at"] > record["end"]:
             return TOO_LONG
-        remaining[lane] -= lengths[token]
         tokens[lane] = token
+    return OK
+
+
+@jit
+def encode_bytes(content, tree, history, mixer, coder, out):
+    """Encode `content` uint8, the next bytes of the history's only lane, without a language model.
+
+    Return OK or OVERFLOW; nothing is written beyond `out` uint8.
+    """
+    tree, history, mixer = borrowed_tree(tree), history_.borrowed(history), mixing.borrowed(mixer)
+    content, coder, out, lane = unowned(content), unowned(coder), unowned(out), history.lanes[0]
+    for i in range(len(content)):
+        if bytes_at_most(coder, tree.height) > len(out):
+            return OVERFLOW
+        walk_byte(np.int64(content[i]), lane, tree, history, mixer, coder, out)
+    return OK
+
+
+@jit
+def decode_bytes(size, tree, history, mixer, coder, payload):
+    """Decode `size` bytes of the history's only lane from `payload` uint8; return OK or OVERREAD."""
+    tree, history, mixer = borrowed_tree(tree), history_.borrowed(history), mixing.borrowed(mixer)
+    coder, payload, lane = unowned(coder), unowned(payload), history.lanes[0]
+    for _ in range(size):
+        walk_byte(np.int64(DECODE), lane, tree, history, mixer, coder, payload)
+        if overread(coder, payload):
+            return OVERREAD
     return OK

@@ -1,0 +1,280 @@
+"""What has been coded so far: the frame's bytes as its lanes fill them, contexts drawn from them, long repeats.
+
+All lanes write into one array, each into its own stretch of it, and all may read what any of them has written.
+The *frontier* of a lane is the first byte that it has not coded yet: nothing at or beyond a frontier is ever
+read, so encoder and decoder see the same. Encoders therefore fill the array as they code, like decoders.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llmzip.jit import inlined
+from llmzip.vectors import unowned
+
+MASK32 = 0xFFFFFFFF
+# Odd and below 2^30: products with 32-bit values stay within int64.
+MULTIPLIER_A, MULTIPLIER_B = 0x2C1B3C6D, 0x297A2D39
+
+MATCHES = 2  # match models, the first for long repeats
+MATCH_STATES = 1024  # what a match model's success depends on; see `state_of_match`
+MATCH_LEAST = (12, 5)  # bytes that must agree
+MATCH_LONGEST = 65535
+MATCH_VERIFIED = 48  # bytes compared at most when a match is found
+MISSES_FORGIVEN = 8  # wrong predictions in a row after which a match is given up
+MAX_TABLE_BITS = 22
+
+TOKEN_ENDS = 256  # added to a byte of the text where a token ended
+PADDING = 256  # a hostile frame may write a token, of at most 255 bytes, beyond the end before it is refused
+
+# The contexts made from bytes; see `byte_contexts`.
+BYTE_CONTEXTS = 14
+
+# A lane. Positions are indices of `text`.
+LANE = np.dtype(
+    [
+        ("start", np.int64),
+        ("end", np.int64),
+        ("at", np.int64),  # the frontier
+        ("last4", np.int64),  # the last four bytes, the newest lowest
+        ("older4", np.int64),  # the four before
+        ("word", np.int64),  # hash of the letters since the last other byte
+        ("word_before", np.int64),
+        ("shape", np.int64),  # hash of about the last eight bytes, digits and letters all alike
+        ("line", np.int64),  # where the current line begins
+        ("line_before", np.int64),  # where the one before begins, -1 for none
+        ("indent", np.int64),  # hash of the line's first bytes: blanks and what follows them
+        ("indenting", np.int64),  # whether still among them
+        ("previous", np.int64, (3,)),  # the last tokens, the newest first, -1 before the lane's begin
+        ("pointer", np.int64, (MATCHES,)),  # where the match goes on
+        ("length", np.int64, (MATCHES,)),  # bytes agreed on, 0 after a wrong prediction
+        ("missed", np.int64, (MATCHES,)),  # whether the last eight predictions were wrong, the newest lowest
+        ("owner", np.int64, (MATCHES,)),  # lane that the pointer is in
+        ("expected", np.int64, (MATCHES,)),  # byte predicted, + 256 if a token ended with it; -1 for none
+        ("fresh", np.int64),  # whether the contexts have been made since the last byte
+    ],
+    align=True,
+)
+
+
+class History(NamedTuple):
+    """Hold the bytes of a frame and what finds them again.
+
+    Attributes:
+        text: uint16[n + PADDING], the bytes, + TOKEN_ENDS where a token ended.
+        lanes: LANE[B].
+        matches: int32[MATCHES * 2^k], the last position + 1 after each hash of bytes.
+        followers: int32[2 * 2^16]: the three bytes that last came after the last byte, and after the last two.
+    """
+
+    text: npt.NDArray[np.uint16]
+    lanes: npt.NDArray[np.void]
+    matches: npt.NDArray[np.int32]
+    followers: npt.NDArray[np.int32]
+
+
+def new_history(lane_bytes: list[int]) -> History:
+    """Return the history before a frame whose lanes have so many bytes."""
+    size = sum(lane_bytes)
+    lanes = np.zeros(len(lane_bytes), LANE)
+    lanes["end"] = np.cumsum(lane_bytes)
+    lanes["start"] = lanes["end"] - lane_bytes
+    lanes["at"] = lanes["line"] = lanes["start"]
+    lanes["line_before"] = lanes["previous"] = lanes["expected"] = lanes["pointer"] = -1
+    lanes["indenting"] = 1
+    bits = min(max(size.bit_length(), 12), MAX_TABLE_BITS)
+    return History(
+        np.zeros(size + PADDING, np.uint16),
+        lanes,
+        np.zeros(MATCHES << bits, np.int32),
+        np.zeros(2 << 16, np.int32),
+    )
+
+
+@inlined
+def borrowed(history):
+    """Return the history with arrays without owners, for kernels."""
+    return History(
+        unowned(history.text), unowned(history.lanes), unowned(history.matches), unowned(history.followers)
+    )
+
+
+@inlined
+def mixed_hash(a, b):
+    """Return 32 bits that depend on `a` and `b`, both in 0 .. 2^32 - 1."""
+    value = (a * MULTIPLIER_A + b * MULTIPLIER_B) & MASK32
+    value ^= value >> 15
+    value = (value * MULTIPLIER_B) & MASK32
+    return value ^ (value >> 13)
+
+
+@inlined
+def owner_of(position, lanes):
+    """Return the lane whose stretch `position` is in."""
+    low, high = 0, len(lanes) - 1
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if lanes[middle]["start"] <= position:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@inlined
+def follow(lane, m, history):
+    """Set what match model `m` of `lane` expects next."""
+    lane["expected"][m] = -1
+    pointer = lane["pointer"][m]
+    if pointer < 0:
+        return
+    owner = lane["owner"][m]
+    lanes = history.lanes
+    while pointer >= lanes[owner]["end"]:  # the text goes on in the next lane, which may be empty
+        owner += 1
+        if owner == len(lanes):
+            lane["pointer"][m] = -1
+            return
+    lane["owner"][m] = owner
+    if pointer >= lanes[owner]["at"]:
+        lane["pointer"][m] = -1  # a frontier
+        return
+    lane["expected"][m] = history.text[pointer]
+
+
+@inlined
+def search(lane, m, least, history):
+    """Let match model `m` of `lane` look for a longer repeat, of `least` bytes or more."""
+    at, start = lane["at"], lane["start"]
+    text, lanes, matches = history.text, history.lanes, history.matches
+    if at - start < least:
+        return
+    value = np.int64(0)
+    for k in range(1, least + 1):
+        value = (value * MULTIPLIER_A + np.int64(text[at - k] & 255) + 1) & MASK32
+        value ^= value >> 15
+    size = len(matches) // MATCHES
+    place = (value & (size - 1)) + m * size
+    candidate = np.int64(matches[place]) - 1
+    matches[place] = np.int32(at + 1)
+    if candidate < 0 or lane["length"][m] >= MATCH_VERIFIED:
+        return
+    owner = owner_of(candidate - 1, lanes)
+    longest = min(min(candidate - lanes[owner]["start"], at - start), MATCH_VERIFIED)
+    length = 0
+    while length < longest and (text[candidate - 1 - length] ^ text[at - 1 - length]) & 255 == 0:
+        length += 1
+    if length >= least and length > lane["length"][m]:
+        lane["pointer"][m] = candidate
+        lane["owner"][m] = owner
+        lane["length"][m] = length
+        lane["missed"][m] = 0
+
+
+@inlined
+def is_letter(byte):
+    """Tell whether a byte is a letter of a word: ASCII letters and everything beyond ASCII."""
+    return (byte | 32) - 97 < 26 and (byte | 32) >= 97 or byte >= 128
+
+
+@inlined
+def append(lane, byte, ended, history):
+    """Add a byte to the history of `lane`; `ended` is 256 if a token ends with it, else 0."""
+    at, followers = lane["at"], history.followers
+    history.text[at] = byte | ended
+    at += 1
+    lane["at"] = at
+    lane["fresh"] = 0
+    one = lane["last4"] & 255
+    two = lane["last4"] & 0xFFFF
+    followers[one] = ((np.int64(followers[one]) << 8) | byte) & 0xFFFFFF
+    followers[65536 + two] = ((np.int64(followers[65536 + two]) << 8) | byte) & 0xFFFFFF
+    lane["older4"] = ((lane["older4"] << 8) | (lane["last4"] >> 24)) & MASK32
+    lane["last4"] = ((lane["last4"] << 8) | byte) & MASK32
+    if is_letter(byte):
+        folded = byte | 32 if byte < 128 else byte
+        lane["word"] = mixed_hash(lane["word"], folded + 1)
+        kind = 1 if byte < 128 else 2
+    else:
+        if lane["word"] != 0:
+            lane["word_before"] = lane["word"]
+            lane["word"] = 0
+        kind = 3 if 48 <= byte < 58 else byte + 4
+    lane["shape"] = ((lane["shape"] + kind) * MULTIPLIER_A << 4) & MASK32
+    if byte == 10:
+        lane["line_before"] = lane["line"]
+        lane["line"] = at
+        lane["indent"] = 0
+        lane["indenting"] = 1
+    elif lane["indenting"] != 0:
+        lane["indent"] = mixed_hash(lane["indent"], byte)
+        if byte != 32 and byte != 9:
+            lane["indenting"] = 0
+    for m in range(MATCHES):
+        if lane["expected"][m] >= 0:
+            lane["pointer"][m] += 1
+            if lane["expected"][m] & 255 == byte:
+                lane["length"][m] = min(lane["length"][m] + 1, MATCH_LONGEST)
+                lane["missed"][m] = (lane["missed"][m] << 1) & 255
+            else:
+                lane["length"][m] = 0
+                lane["missed"][m] = (lane["missed"][m] << 1 | 1) & 255
+                if lane["missed"][m] == 255:
+                    lane["pointer"][m] = -1
+        search(lane, m, MATCH_LEAST[m], history)
+        follow(lane, m, history)
+
+
+@inlined
+def state_of_match(lane, m, ending, guess):
+    """Return a number below MATCH_STATES for what is known of match model `m`, and one of 0 .. 6 for its length.
+
+    `ending` tells whether the decision is about the end of a token, `guess` what the model says then.
+    """
+    length, missed = lane["length"][m], lane["missed"][m]
+    bucket = min(24 + ((length - 80) >> 6), 31)
+    if length < 16:
+        bucket = length
+    elif length < 80:
+        bucket = 16 + ((length - 16) >> 3)
+    state = bucket * 8 + (missed & 1) * 4 + (2 if missed & 0xFE else 0)
+    if ending:
+        state += 512 + guess
+    return state, min(bucket >> 1, 6)
+
+
+@inlined
+def byte_contexts(lane, history, hashes):
+    """Write the contexts made of bytes, int64[BYTE_CONTEXTS], 32 bits each."""
+    text, followers = history.text, history.followers
+    last, older = lane["last4"], lane["older4"]
+    one = last & 255
+    at, before = lane["at"], lane["line_before"]
+    column = at - lane["line"]
+    above = 0
+    if before >= 0 and before + column < lane["line"]:
+        above = np.int64(text[before + column] & 255) + 1
+    expected = lane["expected"][0]
+    length = lane["length"][0]
+    if expected < 0:
+        expected = lane["expected"][1]
+        length = lane["length"][1]
+    known = 0 if expected < 0 else min(length, 15) + 1
+    hashes[0] = mixed_hash(last, 4)
+    hashes[1] = mixed_hash(last, (older & 0xFFFF) + 300)
+    hashes[2] = mixed_hash(lane["word"], one + 600)
+    hashes[3] = mixed_hash(lane["word"], lane["word_before"])
+    hashes[4] = mixed_hash(above, (one << 8) + min(column, 255))
+    hashes[5] = mixed_hash(expected + 1, (known << 8) + one)
+    hashes[6] = mixed_hash(lane["indent"], lane["word"])
+    hashes[7] = mixed_hash(lane["shape"], one)
+    hashes[8] = mixed_hash(np.int64(followers[65536 + (last & 0xFFFF)]), one)
+    hashes[9] = mixed_hash(last & 0xFFFF00, 8)
+    hashes[10] = mixed_hash(last, (older & 255) + 5)
+    hashes[11] = mixed_hash(one, 1)
+    hashes[12] = mixed_hash(last & 0xFFFF, 2)
+    hashes[13] = mixed_hash(last & 0xFFFFFF, 3)
+    lane["fresh"] = 1
