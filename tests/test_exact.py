@@ -22,7 +22,7 @@ from llmzip.carriers import BINDERS
 from llmzip.errors import HardwareError
 from llmzip.exact import ExactNetwork, Prediction
 from llmzip.exact_torch import TorchNetwork
-from llmzip.micro_kernel import int16_product, pack
+from llmzip.pair_kernel import pair_product, pack
 from llmzip.modelfile import parse
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.weights import LayerWeights, Matrix, Weights
@@ -286,11 +286,11 @@ def test_fused_product_rechecks_every_row_in_turn(wrong_row: int | None, monkeyp
     acc, counts = np.empty((40, 32), np.int32), np.zeros(3, np.int64)
 
     def damaging(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
-        int16_product(q, packed, acc)
+        pair_product(q, packed, acc)
         if wrong_row is not None:
             acc[wrong_row, 29] += 1
 
-    monkeypatch.setattr(fused, "int16_product", damaging)
+    monkeypatch.setattr(fused, "pair_product", damaging)
     for _ in range(128):
         fused.product.py_func(q, pack(weight), acc, counts)
     assert counts.tolist() == [0, 40, 0 if wrong_row is None else 1]
@@ -350,7 +350,7 @@ import sys
 import numpy as np
 
 from llmzip.exact import ExactNetwork
-from llmzip.micro_kernel import int16_product, pack
+from llmzip.pair_kernel import pair_product, pack
 from llmzip.modelfile import parse
 
 model, inputs, threads, carriers = sys.argv[1:]

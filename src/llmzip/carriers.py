@@ -3,9 +3,9 @@
 ``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every carrier, so
 the fastest one on a machine may be taken:
 
-- ``int16``: a numba kernel on pairs of int16 (x86 ``vpmaddwd``), fastest where the CPU has no VNNI;
-- ``int8``: ``torch._int_mm``, fastest with VNNI; weights of 7 bits keep oneDNN's int16 pair sums from
-  saturating without;
+- ``vnni``: a compiled kernel on groups of four int8 (x86 ``vpdpbusd``), where the CPU has VNNI;
+- ``int16``: one on pairs of int16 (x86 ``vpmaddwd``), fastest elsewhere;
+- ``int8``: ``torch._int_mm``; weights of 7 bits keep oneDNN's int16 pair sums from saturating without VNNI;
 - ``float32``: a float matrix product carrying integers, exact in any order while K * 127 * 63 < 2^24, so K is
   cut into blocks of 2048. The only one that also runs on CUDA (:mod:`llmzip.exact_torch`).
 
@@ -14,16 +14,17 @@ A carrier is used only after it has multiplied worst-case operands correctly on 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 
 import numba
 import numpy as np
+from numba.extending import overload
 
 from llmzip.errors import HardwareError
 from llmzip.jit import jit
-from llmzip.micro_kernel import COLUMNS, int16_product, pack
+from llmzip.pair_kernel import pack_pairs, pair_product
+from llmzip.quad_kernel import QUAD, available, pack_quads, quad_product
 
 K_BLOCK = 2048
 RECHECK_FAILED = "this machine computed two different matrix products (test its memory)"
@@ -31,22 +32,52 @@ RECHECK_EVERY = 128  # rows
 Product = Callable[[np.ndarray, np.ndarray], None]  # (q int16 [M, K], acc int32 [M, N]) -> acc is written
 
 
-def bind_int16(weight: np.ndarray) -> Product:
-    """Bind int8 ``[N, K]`` to the numba kernel: weights lie as ``[N / 16, K / 2, 16, 2]``, zero-padded."""
+def packed_product(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
+    """Write the product of int16 `q` and packed weights into `acc`, in kernels: by the kernel they are packed for."""
+    raise NotImplementedError  # kernels get one of those below
+
+
+@overload(packed_product)
+def _packed_product(q, packed, acc):  # noqa: ARG001 - chosen by type
+    if packed.dtype == numba.types.uint8:
+        return lambda q, packed, acc: quad_product(q, packed, acc)
+    return lambda q, packed, acc: pair_product(q, packed, acc)
+
+
+@jit
+def _multiply(q, packed, acc):
+    packed_product(q, packed, acc)
+
+
+PACKERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"vnni": pack_quads, "int16": pack_pairs}
+
+
+def _bind_packed(weight: np.ndarray, pack: Callable[[np.ndarray], np.ndarray]) -> Product:
+    """Bind int8 ``[N, K]`` to a compiled kernel, whose blocks are padded with zeros."""
     n, k = weight.shape
     packed = pack(weight)
-    padded = packed.shape[0] * COLUMNS, packed.shape[1] * 2
+    padded = packed.shape[0] * packed.shape[2], packed.shape[1] * packed.shape[3]
     if padded == weight.shape:
-        return lambda q, acc: int16_product(q, packed, acc)
+        return lambda q, acc: _multiply(q, packed, acc)
 
     def product(q: np.ndarray, acc: np.ndarray) -> None:
         wide_q = np.zeros((len(q), padded[1]), np.int16)
         wide_q[:, :k] = q
         wide = np.empty((len(q), padded[0]), np.int32)
-        int16_product(wide_q, packed, wide)
+        _multiply(wide_q, packed, wide)
         acc[:] = wide[:, :n]
 
     return product
+
+
+def bind_vnni(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to the kernel on groups of four."""
+    return _bind_packed(weight, pack_quads)
+
+
+def bind_int16(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to the kernel on pairs."""
+    return _bind_packed(weight, pack_pairs)
 
 
 def bind_int8(weight: np.ndarray) -> Product:
@@ -82,6 +113,7 @@ def bind_float32(weight: np.ndarray) -> Product:
 
 
 BINDERS: dict[str, Callable[[np.ndarray], Product]] = {
+    "vnni": bind_vnni,
     "int16": bind_int16,
     "int8": bind_int8,
     "float32": bind_float32,
@@ -122,15 +154,11 @@ def _seconds(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows
 def candidates() -> list[str]:
     """Return the carriers worth trying here, the likely best first.
 
-    Importing torch takes seconds, so it is considered only if it is loaded anyway or the CPU has VNNI.
+    Importing torch takes seconds, and its threads get in the way of ours: it is the reserve.
     """
     if numba.config.DISABLE_JIT:
         return ["float32"]
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    vnni = any(features.get(name) for name in ("avx512vnni", "avxvnni", "amx-int8"))
-    return ["int16", "int8", "float32"] if vnni or "torch" in sys.modules else ["int16"]
+    return ["vnni", "int16"] if available() else ["int16"]
 
 
 def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
@@ -140,7 +168,9 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
     """
     distinct = sorted(set(shapes))
     likely = candidates()
-    reserve = [] if numba.config.DISABLE_JIT else [name for name in BINDERS if name not in likely]
+    if any(k % QUAD for _, k in distinct):
+        likely = [name for name in likely if name != "vnni"]
+    reserve = [] if numba.config.DISABLE_JIT else ["int8", "float32"]
     for names in (likely, reserve):
         exact = [n for n in names if all(self_test(BINDERS[n], s, r) for s in distinct for r in {1, rows})]
         if len(exact) == 1:

@@ -50,15 +50,15 @@ class ExactNetwork:
         self.weights = weights
         matrices = [m for layer in weights.layers for m in layer.matrices()] + [weights.head_cluster]
         self.carrier = carrier or carriers.choose([m.q.shape for m in matrices], rows)
-        if self.carrier == "int16":
-            self.stack = fused.stack(weights)
+        if self.carrier in carriers.PACKERS:
+            self.stack = fused.stack(weights, self.carrier)
         else:
             bind = carriers.BINDERS[self.carrier]
             self.products = {id(m): bind(m.q) for m in matrices}
 
     def session(self, lanes: int, *, recheck: bool = False) -> Session:
         """Return a fresh state for `lanes` texts; `recheck` recomputes about 1 % of all rows another way."""
-        kind = FusedSession if self.carrier == "int16" else ProductSession
+        kind = FusedSession if self.carrier in carriers.PACKERS else ProductSession
         return kind(self, lanes, recheck)
 
 

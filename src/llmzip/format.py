@@ -128,11 +128,8 @@ class FrameHeader:
         lanes = len(self.lane_bytes)
         if self.size > MAX_SIZE:
             raise FormatError(f"frame {self.number} claims {self.size} bytes, the limit is {MAX_SIZE}")
-        if self.kind == STORED:
-            sound = self.payload_size == self.size
-        else:
-            # An encoder stores what it cannot make smaller.
-            sound = 0 < self.payload_size <= self.size
+        # An encoder stores what it cannot make smaller.
+        sound = self.payload_size == self.size if self.kind == STORED else 0 < self.payload_size <= self.size
         if self.kind == MODEL:
             sound = sound and 0 < lanes <= 1 << MAX_LANES_LOG2 and lanes & (lanes - 1) == 0
             sound = sound and min(self.lane_bytes) >= 0 and sum(self.lane_bytes) == self.size

@@ -97,9 +97,7 @@ def new_history(lane_bytes: list[int]) -> History:
 @inlined
 def borrowed(history):
     """Return the history with arrays without owners, for kernels."""
-    return History(
-        unowned(history.text), unowned(history.lanes), unowned(history.matches), unowned(history.followers)
-    )
+    return History(unowned(history.text), unowned(history.lanes), unowned(history.matches), unowned(history.followers))
 
 
 @inlined
@@ -177,7 +175,7 @@ def search(lane, m, least, history):
 @inlined
 def is_letter(byte):
     """Tell whether a byte is a letter of a word: ASCII letters and everything beyond ASCII."""
-    return (byte | 32) - 97 < 26 and (byte | 32) >= 97 or byte >= 128
+    return ((byte | 32) - 97 < 26 and (byte | 32) >= 97) or byte >= 128
 
 
 @inlined

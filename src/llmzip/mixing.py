@@ -123,7 +123,7 @@ class Mixer(NamedTuple):
 
 
 def new_mixer(nodes: int, size: int, start: Start, *, model: bool) -> Mixer:
-    """Return the state before a frame of `size` bytes, for a tree of `nodes` nodes, with or without a language model."""
+    """Return the state before a frame of `size` bytes, for a tree of `nodes` nodes; `model`: a language model helps."""
     core = np.zeros(1, CORE)
     one = core[0]
     squash = squash_table()

@@ -89,9 +89,7 @@ def borrowed_tree(tree):
 @inlined
 def borrowed_head(head):
     """Return the head with arrays without owners, for kernels."""
-    return Head(
-        unowned(head.weights), unowned(head.cluster_scales), unowned(head.token_scales), unowned(head.exp2)
-    )
+    return Head(unowned(head.weights), unowned(head.cluster_scales), unowned(head.token_scales), unowned(head.exp2))
 
 
 @inlined

@@ -84,7 +84,7 @@ def _tile(rows: int):
     return tile
 
 
-def pack(weight: np.ndarray) -> np.ndarray:
+def pack_pairs(weight: np.ndarray) -> np.ndarray:
     """Return int8 ``[N, K]`` as the kernel reads it, ``[N / 16, K / 2, 16, 2]``, padded with zeros."""
     n, k = weight.shape
     padded = np.zeros((-(-n // COLUMNS) * COLUMNS, k + k % 2), np.int8)
@@ -98,7 +98,7 @@ _tile_one = _tile(1)
 
 
 @jit
-def int16_product(q, packed, acc):
+def pair_product(q, packed, acc):
     """Write int32 `acc` ``[M, N]`` for int16 `q` ``[M, K]`` and int8 `packed` ``[N / 16, K / 2, 16, 2]``.
 
     The caller guarantees the shapes: N a multiple of 16, K even and not 0, all contiguous.
