@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from networks import tiny_model_file
 
+from llmzip.quad_kernel import available
+
 PROGRAM = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -30,7 +32,7 @@ for carrier in carriers:
     print(hashlib.sha256(coded.payload).hexdigest())
 """
 
-ALL = "int16,int8,float32"
+ALL = "int16,int8,float32" + (",vnni" if available() else "")
 SETTINGS = {
     "as it is": (ALL, 1, {}),
     "two threads, SSE4.1": (ALL, 2, {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}),

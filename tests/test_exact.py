@@ -22,8 +22,9 @@ from llmzip.carriers import BINDERS
 from llmzip.errors import HardwareError
 from llmzip.exact import ExactNetwork, Prediction
 from llmzip.exact_torch import TorchNetwork
-from llmzip.pair_kernel import pair_product, pack
 from llmzip.modelfile import parse
+from llmzip.pair_kernel import pack_pairs, pair_product
+from llmzip.quad_kernel import available
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.weights import LayerWeights, Matrix, Weights
 
@@ -163,6 +164,10 @@ def test_torch_runs_the_same_network(kind: str, device: str) -> None:
 def test_carriers_give_the_same_bits(kind: str, name: str) -> None:
     weights = KINDS[kind]()
     ids = random_inputs(weights, STEPS, LANES)
+    if (kind, name) == ("narrow and odd", "vnni"):
+        with pytest.raises(ValueError, match="multiples of 4"):
+            ExactNetwork(weights, carrier=name)
+        return
     expected = pseudo_code(weights, ids)
     network = ExactNetwork(weights, carrier=name)
     assert network.carrier == name
@@ -290,9 +295,9 @@ def test_fused_product_rechecks_every_row_in_turn(wrong_row: int | None, monkeyp
         if wrong_row is not None:
             acc[wrong_row, 29] += 1
 
-    monkeypatch.setattr(fused, "pair_product", damaging)
+    monkeypatch.setattr(fused, "packed_product", damaging)
     for _ in range(128):
-        fused.product.py_func(q, pack(weight), acc, counts)
+        fused.product.py_func(q, pack_pairs(weight), weight, acc, counts)
     assert counts.tolist() == [0, 40, 0 if wrong_row is None else 1]
 
 
@@ -350,7 +355,6 @@ import sys
 import numpy as np
 
 from llmzip.exact import ExactNetwork
-from llmzip.pair_kernel import pair_product, pack
 from llmzip.modelfile import parse
 
 model, inputs, threads, carriers = sys.argv[1:]
@@ -382,7 +386,7 @@ assert count or "torch" not in sys.modules
 
 # (settings, torch threads (0: without torch), carriers, steps): one process each
 MATRIX = {
-    "default": ({}, "1 2", "int16 int8 float32", STEPS),
+    "default": ({}, "1 2", "int16 int8 float32" + " vnni" * available(), STEPS),
     "sse": (
         {
             "ONEDNN_MAX_CPU_ISA": "SSE41",

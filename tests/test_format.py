@@ -15,6 +15,7 @@ from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedErro
 from llmzip.format import (
     MAX_HEAD,
     MAX_SIZE,
+    MODEL,
     START,
     SYNC,
     ArchiveHeader,
@@ -260,7 +261,7 @@ def test_the_writer_refuses_what_the_reader_would():
 
 
 def test_the_largest_header_fits_into_the_window():
-    header = FrameHeader(1, True, MAX_SIZE, MAX_SIZE, (MAX_SIZE // 64,) * 64)
+    header = FrameHeader(1, True, MAX_SIZE, MAX_SIZE, MODEL, (MAX_SIZE // 64,) * 64)
     assert 13 + len(header.pack()) + 6 <= MAX_HEAD
 
 

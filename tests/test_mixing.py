@@ -1,73 +1,71 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from llmzip.mixing import CONTEXTS, LIMIT, enter, learn, new_maps, refine, squash_table, stretch_table
-from llmzip.tree import BLOCK
+from llmzip.history import append, new_history
+from llmzip.mixing import begin_token, learn, new_mixer, predict
+from llmzip.start import Start
+from llmzip.tree import BLOCK, END
 
 
-def cost_of(bits, p1, maps, *, node=3, previous=(1, 2, 3)):
-    """Return the bits that a sequence of decisions of one node costs."""
-    total = 0.0
-    for bit in bits:
-        enter(np.array(previous, np.int32), maps)
-        p = refine(p1, node, BLOCK + node, maps)
+class Decisions:
+    """One lane in which the same decision comes again and again, between bytes of our choice."""
+
+    def __init__(self, *, model=True, size=20_000):
+        self.history = new_history([size])
+        self.lane = self.history.lanes[0]
+        self.mixer = new_mixer(8, size, Start.untrained(model=model), model=model)
+
+    def cost(self, bit, p1, *, node=3, byte=None, ending=False):
+        """Return the bits that a decision costs."""
+        begin_token(self.lane, self.mixer)
+        where = (2, END, 1) if ending else (0, 0, 1)
+        p = predict(p1, node, BLOCK + node, *where, self.lane, self.history, self.mixer)
         assert 1 <= p <= 65535
-        total -= np.log2((p if bit else 65536 - p) / 65536)
-        learn(bit, maps)
-    return total
-
-
-def test_squash_is_the_logistic_function():
-    x = np.arange(-LIMIT, LIMIT + 1)
-    exact = np.clip(65536 / (1 + 2.0 ** (-x / 256)), 1, 65535)
-    assert np.abs(squash_table() - exact).max() <= 1
-
-
-def test_stretch_inverts_squash():
-    squash = squash_table()
-    stretch = stretch_table(squash).astype(int)
-    p = np.arange(1, 65536)
-    assert (squash[stretch[p] + LIMIT] >= p).all()
-    assert (squash[np.maximum(stretch[p] - 1, -LIMIT) + LIMIT] <= p).all()
+        learn(bit, p1, node, self.mixer)
+        if byte is not None:
+            append(self.lane, byte, 0, self.history)
+        return -np.log2((p if bit else 65536 - p) / 65536)
 
 
 def test_before_it_has_learned_the_model_has_its_say():
-    for p1 in (1, 500, 32768, 60000, 65535):
-        maps = new_maps(8, 100)
-        enter(np.array([-1, -1, -1], np.int32), maps)
-        assert (refine(p1, 0, 1, maps) > 32768) == (p1 > 32768)
+    for p1 in (1, 500, 60000, 65535):
+        cheap = Decisions().cost(int(p1 > 32768), p1)
+        assert cheap < 1
 
 
-def test_a_wrong_model_is_corrected():
-    assert cost_of([1] * 500, 6000, new_maps(8, 500)) < 60
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_wrong_model_is_corrected(ending):
+    decisions = Decisions()
+    assert sum(decisions.cost(1, 6000, ending=ending) for _ in range(500)) < 60
 
 
 def test_a_right_and_sure_model_costs_next_to_nothing():
-    assert cost_of([1] * 5000, 65535, new_maps(8, 5000)) < 1.5
+    decisions = Decisions()
+    assert sum(decisions.cost(1, 65535) for _ in range(5000)) < 3
 
 
-def test_contexts_tell_apart_what_the_node_alone_cannot():
-    maps = new_maps(8, 2000)
-    total = 0.0
-    for i in range(1000):
-        total += cost_of([i & 1], 32768, maps, previous=(i & 1, 5, 5))
-    assert total < 250
+def test_bytes_tell_apart_what_the_node_alone_cannot():
+    decisions = Decisions()
+    costs = [decisions.cost((i // 2) & 1, 32768, byte=97 + ((i + 1) // 2 & 1)) for i in range(2000)]
+    assert sum(costs[1000:]) < 50
 
 
-@given(st.lists(st.tuples(st.integers(1, 65535), st.integers(0, 6), st.integers(0, 1)), max_size=60))
-def test_two_states_with_the_same_past_agree(sequence):
-    one, two = new_maps(7, 50), new_maps(7, 50)
-    for p1, node, bit in sequence:
-        for maps in (one, two):
-            enter(np.array([node, 1, -1], np.int32), maps)
-        assert refine(p1, node, BLOCK + node, one) == refine(p1, node, BLOCK + node, two)
-        learn(bit, one)
-        learn(bit, two)
+def test_it_does_without_a_model():
+    decisions = Decisions(model=False)
+    costs = [decisions.cost(i & 1, 0, byte=97 + (i + 1 & 1)) for i in range(2000)]
+    assert sum(costs[1000:]) < 50
 
 
-@pytest.mark.parametrize("tokens", [1, 1000, 1 << 22, 1 << 26])
-def test_memory_is_bounded_whatever_the_frame(tokens):
-    maps = new_maps(8, tokens)
-    assert maps.slots.nbytes <= CONTEXTS * 16 << 20
+def test_two_states_with_the_same_past_agree():
+    rng = np.random.default_rng(3)
+    one, two = Decisions(), Decisions()
+    for _ in range(300):
+        bit, p1, node, byte = (int(rng.integers(0, n)) for n in (2, 65536, 7, 256))
+        assert one.cost(bit, p1, node=node, byte=byte) == two.cost(bit, p1, node=node, byte=byte)
+
+
+def test_noise_costs_little_more_than_its_length():
+    rng = np.random.default_rng(4)
+    decisions = Decisions(model=False)
+    bits = rng.integers(0, 2, 4000)
+    assert sum(decisions.cost(int(bit), 0, byte=int(rng.integers(0, 256))) for bit in bits) < 1.03 * len(bits)

@@ -98,9 +98,12 @@ def test_chosen_clusters_are_subtrees_and_cover_the_vocabulary(clusters):
     bound = bind_clusters(tree, starts)
     for node in range(tree.size - 1):
         first, last = bound.cluster_of[tree.lo[node]], bound.cluster_of[tree.hi[node] - 1]
-        mid, split, left, right, above, place = bound.nodes[node].tolist()
+        mid, split, left, right, above, place, depth, bit, partial = bound.nodes[node].tolist()
         assert (mid, left, right, place) == (tree.mid[node], tree.left[node], tree.right[node], tree.place[node])
         assert above == (first != last)
+        assert (depth, bit) == (tree.depth[node], tree.bit[node])
+        known = f"{tiny_tokenizer().tokens[mid][depth]:08b}"[:bit] if bit < END else ""
+        assert partial == int("1" + known, 2)
         assert split == (bound.cluster_of[mid] if above else mid - bound.starts[first])
     assert bound.cluster_of.tolist() == (np.searchsorted(starts, np.arange(tree.size), "right") - 1).tolist()
 

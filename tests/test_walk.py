@@ -12,7 +12,11 @@ import pytest
 import reference_coder
 from networks import tiny_tokenizer
 
-from llmzip import coder, mixing, walk
+from llmzip import coder, walk
+from llmzip.distribution import probability
+from llmzip.history import new_history
+from llmzip.mixing import new_mixer
+from llmzip.start import Start
 from llmzip.tree import DecisionTree, bind_clusters, choose_clusters
 
 WIDTH = 16
@@ -39,10 +43,11 @@ class Setting:
         self.reset()
 
     def reset(self):
-        nodes = len(self.tree.nodes)
-        self.state = mixing.new_maps(nodes, self.tokens.size)
+        lane_bytes = np.where(self.tokens >= 0, self.lengths[self.tokens], 0).sum(0).tolist()
+        self.history = new_history(lane_bytes)
+        start = Start.untrained(model=True)
+        self.mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), start, model=True)
         self.work = walk.new_work(self.tree)
-        self.previous = np.full((self.lanes, mixing.CONTEXTS - 1), -1, np.int32)
 
     def encode(self, stretch=1 << 30, capacity=1 << 20):
         self.reset()
@@ -50,7 +55,7 @@ class Setting:
         for at in range(0, self.steps, stretch):
             part = slice(at, at + stretch)
             rows = self.tokens[part], self.acc1[part], self.q[part], self.scale[part]
-            shared = self.head, self.tree, self.work, self.state, encoder, self.previous
+            shared = self.head, self.tree, self.work, self.history, self.mixer, encoder
             status = walk.encode_steps(*rows, *shared, out)
             if status != walk.OK:
                 return status
@@ -60,16 +65,16 @@ class Setting:
         self.reset()
         data = np.frombuffer(payload, np.uint8).copy()
         decoder = coder.new_decoder(data)
-        left = np.where(self.tokens >= 0, self.lengths[self.tokens], 0).sum(0).astype(np.int64)
         tokens = np.full_like(self.tokens, -1)
         for t in range(self.steps):
             for a, b in pairwise(bounds):
                 rows = self.acc1[t, a:b], self.q[t, a:b], self.scale[t, a:b]
-                shared = self.head, self.tree, self.work, self.state, decoder, self.previous
-                status = walk.decode_lanes(a, b, left, *rows, *shared, data, tokens[t], self.lengths)
+                shared = self.head, self.tree, self.work, self.history, self.mixer, decoder
+                status = walk.decode_lanes(a, b, *rows, *shared, data, tokens[t])
                 if status != walk.OK:
                     return status
-        return tokens if coder.used_up(decoder, data) and not left.any() else None
+        whole = (self.history.lanes["at"] == self.history.lanes["end"]).all()
+        return tokens if coder.used_up(decoder, data) and whole else None
 
 
 @pytest.mark.parametrize("clusters", [1, 12, 100])
@@ -88,7 +93,7 @@ def test_stretches_change_no_byte():
 
 
 def repetitive(setting, seed=0):
-    """Replace the tokens by ones that the adaptive stage can learn, some lanes ending early."""
+    """Replace the tokens by ones that the mixer can learn, some lanes ending early."""
     rng = np.random.default_rng(seed)
     shape = setting.tokens.shape
     setting.tokens[:] = np.where(rng.random(shape) < 0.7, np.arange(shape[0])[:, None] % 5 + 90, setting.tokens)
@@ -128,7 +133,7 @@ def test_the_interpreter_gives_the_same_bytes_without_a_warning():
 
 @pytest.mark.parametrize("clusters", [1, 12])
 def test_the_walk_itself_is_free(clusters):
-    # Without the adaptive stage a token costs -log2 of its share of both levels, on average over the model's own
+    # Without the mixer a token costs -log2 of its share of both levels, on average over the model's own
     # distribution: 16 bits are enough for the probability of a decision.
     setting = Setting(clusters, 1, 1)
     starts, nodes, size = setting.tree.starts.tolist(), setting.tree.nodes.tolist(), len(setting.lengths)
@@ -153,11 +158,11 @@ def test_the_walk_itself_is_free(clusters):
         node, level, sums = 0, 1, cumulated(upper)
         low, high = 0, sums[-1]
         while node >= 0:
-            mid, split, left, right, above, _ = nodes[node]
+            mid, split, left, right, above = nodes[node][:5]
             if above != level:
                 level, sums = above, cumulated(lower[cluster])
                 low, high = 0, sums[-1]
-            p1 = walk.probability(low, sums[split], high)
+            p1 = probability(low, sums[split], high)
             bit = token >= mid
             cost[token] -= np.log2((p1 if bit else 65536 - p1) / 65536)
             low, high, node = (sums[split], high, right) if bit else (low, sums[split], left)
@@ -176,7 +181,7 @@ def test_a_full_buffer_is_not_written_beyond():
     for room in range(0, whole, 7):
         setting.reset()
         out = np.full(room + 64, 0xAA, np.uint8)
-        shared = setting.head, setting.tree, setting.work, setting.state, coder.new_encoder(), setting.previous
+        shared = setting.head, setting.tree, setting.work, setting.history, setting.mixer, coder.new_encoder()
         rows = setting.tokens, setting.acc1, setting.q, setting.scale
         assert walk.encode_steps(*rows, *shared, out[:room]) == walk.OVERFLOW
         assert (out[room:] == 0xAA).all()
@@ -200,18 +205,19 @@ def test_any_payload_ends(seed):
     setting = Setting(12, 64, 4)
     setting.tokens[:] = -1
     setting.tokens[:16] = ord("x")
-    left = np.full(4, 16, np.int64)
+    setting.reset()
+    lanes = setting.history.lanes
     data = np.random.default_rng(seed).integers(0, 256, 40 * seed, np.uint8)
     decoder, tokens = coder.new_decoder(data), np.full(4, -1, np.int32)
-    shared = setting.head, setting.tree, setting.work, setting.state, decoder, setting.previous
-    for t in range(17):
-        before = left.copy()
+    shared = setting.head, setting.tree, setting.work, setting.history, setting.mixer, decoder
+    for t in range(33):
+        before = lanes["at"].copy()
         rows = setting.acc1[t], setting.q[t], setting.scale[t]
-        status = walk.decode_lanes(0, 4, left, *rows, *shared, data, tokens, setting.lengths)
+        status = walk.decode_lanes(0, 4, *rows, *shared, data, tokens)
         assert ((tokens >= -1) & (tokens < len(setting.lengths))).all()
         if status != walk.OK:
             assert status in (walk.OVERREAD, walk.TOO_LONG)
             return
-        assert (left[before > 0] < before[before > 0]).all()
-        assert (left >= 0).all()
-    assert not left.any()
+        assert (lanes["at"] > before)[before < lanes["end"]].all()
+        assert (lanes["at"] <= lanes["end"]).all()
+    assert (lanes["at"] == lanes["end"]).all()

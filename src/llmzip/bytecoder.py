@@ -11,8 +11,8 @@ import numpy as np
 
 from llmzip import coder, walk
 from llmzip.errors import FormatError
-from llmzip.history import new_history
-from llmzip.mixing import new_mixer
+from llmzip.history import History, new_history
+from llmzip.mixing import Mixer, new_mixer
 from llmzip.start import Start
 from llmzip.tree import DecisionTree, bind_clusters
 
@@ -37,7 +37,7 @@ class ByteCoder:
         # The walk begins no byte without room for the costliest: that must not count against a short payload.
         out = np.empty(coder.bytes_at_most(state, self.tree.height) + limit, np.uint8)
         content = np.frombuffer(data, np.uint8)
-        history, mixer = self._begin(len(data))
+        history, mixer = self.begin_walk(len(data))
         for at in range(0, len(content), STRETCH):
             part = content[at : at + STRETCH].copy()  # the kernels are compiled for writable arrays
             if walk.encode_bytes(part, self.tree, history, mixer, state, out) == walk.OVERFLOW:
@@ -51,7 +51,7 @@ class ByteCoder:
         """Return the `size` bytes of a frame; raises FormatError for a payload that no encoder made."""
         data = np.frombuffer(payload, np.uint8).copy()
         state = coder.new_decoder(data)
-        history, mixer = self._begin(size)
+        history, mixer = self.begin_walk(size)
         for at in range(0, size, STRETCH):
             part = min(STRETCH, size - at)
             if walk.decode_bytes(part, self.tree, history, mixer, state, data) == walk.OVERREAD:
@@ -62,5 +62,6 @@ class ByteCoder:
             raise FormatError(coder.NOT_USED_UP)
         return history.text[:size].astype(np.uint8).tobytes()
 
-    def _begin(self, size: int):
+    def begin_walk(self, size: int) -> tuple[History, Mixer]:
+        """Return the state before a frame of `size` bytes."""
         return new_history([size]), new_mixer(len(self.tree.nodes), size, self.start, model=False)

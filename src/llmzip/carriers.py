@@ -49,7 +49,9 @@ def _multiply(q, packed, acc):
     packed_product(q, packed, acc)
 
 
-PACKERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"vnni": pack_quads, "int16": pack_pairs}
+PACKERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"int16": pack_pairs}
+if available():
+    PACKERS["vnni"] = pack_quads
 
 
 def _bind_packed(weight: np.ndarray, pack: Callable[[np.ndarray], np.ndarray]) -> Product:
@@ -113,11 +115,12 @@ def bind_float32(weight: np.ndarray) -> Product:
 
 
 BINDERS: dict[str, Callable[[np.ndarray], Product]] = {
-    "vnni": bind_vnni,
     "int16": bind_int16,
     "int8": bind_int8,
     "float32": bind_float32,
 }
+if available():
+    BINDERS["vnni"] = bind_vnni
 
 
 def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> bool:
@@ -151,6 +154,11 @@ def _seconds(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows
     return time.perf_counter() - start
 
 
+def fits_quads(shapes: Iterable[tuple[int, int]]) -> bool:
+    """Tell whether the rows of all (N, K) are whole groups of four, as the network needs them on ``vnni``."""
+    return not any(k % QUAD for _, k in shapes)
+
+
 def candidates() -> list[str]:
     """Return the carriers worth trying here, the likely best first.
 
@@ -168,7 +176,7 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
     """
     distinct = sorted(set(shapes))
     likely = candidates()
-    if any(k % QUAD for _, k in distinct):
+    if not fits_quads(distinct):
         likely = [name for name in likely if name != "vnni"]
     reserve = [] if numba.config.DISABLE_JIT else ["int8", "float32"]
     for names in (likely, reserve):

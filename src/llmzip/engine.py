@@ -35,7 +35,7 @@ class Coded:
     lane_bytes: list[int]  # bytes of the original in each lane
 
 
-class _Walker:
+class Walker:
     """Hold what one frame's walk changes: history, mixer, buffers."""
 
     def __init__(self, engine: Engine, lane_bytes: list[int]):
@@ -85,7 +85,7 @@ class Engine:
     ):
         weights = model.weights
         self.tokenizer, self.threads, self.stretch_rows = model.tokenizer, threads, stretch_rows
-        self.vocab, self.begin = weights.vocab, weights.begin
+        self.begin = weights.begin
         try:
             self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
         except ValueError as error:
@@ -119,7 +119,7 @@ class Engine:
         limit = len(data) - 1 if capacity is None else capacity
         # The walk begins no token without room for the costliest: that must not count against a short payload.
         out = np.empty(coder.bytes_at_most(coder.new_encoder(), self.tree.height) + limit, np.uint8)
-        state, walker = coder.new_encoder(), _Walker(self, lane_bytes)
+        state, walker = coder.new_encoder(), self.begin_walk(lane_bytes)
         at = 0
         with closing(self._predictions(lanes.inputs_of(grid, self.begin))) as predictions:
             for seen in predictions:
@@ -160,6 +160,10 @@ class Engine:
             raise FormatError(coder.NOT_USED_UP)
         return text.tobytes()
 
+    def begin_walk(self, lane_bytes: list[int]) -> Walker:
+        """Return the state before a frame whose lanes have so many bytes."""
+        return Walker(self, lane_bytes)
+
     def session(self, lane_count: int):
         """Return a fresh network state for `lane_count` lanes."""
         return self._network.session(lane_count)
@@ -173,7 +177,7 @@ class _Decoding:
     ):
         self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
         self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
-        self.walker = _Walker(engine, lane_bytes)
+        self.walker = engine.begin_walk(lane_bytes)
         self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
         self.active = [self.walker.left(g) > 0 for g in self.groups]
         self.turn = self._next(-1)

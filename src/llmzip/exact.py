@@ -49,7 +49,10 @@ class ExactNetwork:
     def __init__(self, weights: Weights, *, carrier: str | None = None, rows: int = 32):
         self.weights = weights
         matrices = [m for layer in weights.layers for m in layer.matrices()] + [weights.head_cluster]
-        self.carrier = carrier or carriers.choose([m.q.shape for m in matrices], rows)
+        shapes = [m.q.shape for m in matrices]
+        if carrier == "vnni" and not carriers.fits_quads(shapes):
+            raise ValueError("this network's widths are no multiples of 4, as the vnni carrier needs them")
+        self.carrier = carrier or carriers.choose(shapes, rows)
         if self.carrier in carriers.PACKERS:
             self.stack = fused.stack(weights, self.carrier)
         else:

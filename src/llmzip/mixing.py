@@ -152,6 +152,18 @@ def new_mixer(nodes: int, size: int, start: Start, *, model: bool) -> Mixer:
     )
 
 
+def learned(mixer: Mixer) -> Start:
+    """Return what the mixer has come to, as start values."""
+    one = mixer.core[0]
+    return Start(
+        (mixer.weights >> (WEIGHT_BITS - 12)).astype(np.int16),
+        (one["final_weights"] >> (WEIGHT_BITS - 12)).astype(np.int16),
+        (one["histories"] >> 16).astype(np.uint16),
+        (one["matches"] >> 16).astype(np.uint16),
+        (one["model_maps"] >> (FINE_BITS - 16)).astype(np.uint16),
+    )
+
+
 @inlined
 def borrowed(mixer):
     """Return the mixer with arrays without owners, for kernels."""

@@ -1,0 +1,57 @@
+"""Train the mixer's start values and write them into a model file, or into the file for frames without a model.
+
+    python scripts/train_mixer.py heldout/ --model default.safetensors --out default.safetensors
+    python scripts/train_mixer.py heldout/ --out models/none.safetensors
+
+Use text that neither the model was trained on nor will be measured with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+from safetensors.numpy import save
+from tqdm import tqdm
+
+from llmzip.modelfile import dump, read
+from llmzip.training.corpus import documents, text_files
+from llmzip.training.mixer import train_start
+
+
+def pieces(paths: list[Path], size: int, per_file: int, seed: int) -> list[bytes]:
+    """Return pieces of the files' documents, joined: of `size` bytes, a half and an eighth of it, in random order."""
+    rng, found = random.Random(seed), []
+    for path in text_files(paths):
+        text = b"".join(documents(path))
+        for i in range(per_file):
+            length = size >> (0, 1, 3)[i % 3]
+            start = rng.randrange(max(1, len(text) - length))
+            found.append(text[start : start + length])
+    rng.shuffle(found)
+    return found
+
+
+def main() -> None:
+    """Train and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", type=Path)
+    parser.add_argument("--model", type=Path, help="model file; without it, for frames without a model")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--bytes", type=int, default=49152, help="of the longest pieces")
+    parser.add_argument("--per-file", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    texts = pieces(args.paths, args.bytes, args.per_file, args.seed)
+    model = read(args.model) if args.model else None
+    with tqdm(total=sum(map(len, texts)), unit="B", unit_scale=True) as bar:
+        start = train_start(texts, model, progress=bar.update)
+    if model:
+        args.out.write_bytes(dump(model.weights, model.tokenizer, model.info, start))
+    else:
+        args.out.write_bytes(save(start.tensors()))
+
+
+if __name__ == "__main__":
+    main()

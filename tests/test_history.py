@@ -1,0 +1,105 @@
+"""The history: nothing at or beyond a frontier is read, whatever the text and the lanes."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmzip.history import (
+    BYTE_CONTEXTS,
+    MATCH_LEAST,
+    MATCH_STATES,
+    MATCHES,
+    append,
+    byte_contexts,
+    new_history,
+    owner_of,
+    state_of_match,
+)
+
+
+def fill(text, lane_bytes, poison=None):
+    """Write `text` into its lanes in turns; return what the lanes expected and their contexts at every byte.
+
+    `poison` is written wherever nothing has been coded yet: it must change nothing.
+    """
+    history = new_history(lane_bytes)
+    starts = np.cumsum([0, *lane_bytes[:-1]])
+    if poison is not None:
+        history.text[:] = poison
+    seen = []
+    for step in range(max(lane_bytes)):
+        for lane, size in enumerate(lane_bytes):
+            if step < size:
+                hashes = np.zeros(BYTE_CONTEXTS, np.int64)
+                byte_contexts(history.lanes[lane], history, hashes)
+                seen.append((history.lanes[lane]["expected"].tolist(), hashes.tolist()))
+                append(history.lanes[lane], text[starts[lane] + step], 0, history)
+    return seen, history
+
+
+LANES = st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any)
+TEXTS = st.one_of(
+    st.binary(min_size=320, max_size=320), st.just(bytes(320)), st.just(b"abc" * 107), st.just(b"ab\n" * 107)
+)
+
+
+@given(TEXTS, LANES)
+def test_what_is_not_coded_yet_is_never_read(text, lane_bytes):
+    clean, _ = fill(text, lane_bytes)
+    poisoned, _ = fill(text, lane_bytes, poison=0x1AA)
+    assert clean == poisoned
+
+
+@given(TEXTS, LANES)
+def test_every_byte_arrives(text, lane_bytes):
+    _, history = fill(text, lane_bytes)
+    size = sum(lane_bytes)
+    assert history.text[:size].astype(np.uint8).tobytes() == text[:size]
+    assert history.lanes["at"].tolist() == history.lanes["end"].tolist()
+
+
+def test_a_repeat_is_expected_in_full():
+    text = bytes(np.random.default_rng(0).integers(0, 256, 200, np.uint8)) * 2
+    seen, _ = fill(text, [400])
+    for m in range(MATCHES):
+        for at in range(200 + MATCH_LEAST[m], 400):
+            assert seen[at][0][m] == text[at]
+
+
+def test_a_repeat_goes_on_across_the_lanes_it_lies_in():
+    block = bytes(np.random.default_rng(1).integers(0, 256, 64, np.uint8))
+    history = new_history([32, 32, 64])
+    for lane, part in ((0, block[:32]), (1, block[32:])):
+        for byte in part:
+            append(history.lanes[lane], byte, 0, history)
+    hits = 0
+    for byte in block:
+        hits += history.lanes[2]["expected"][0] == byte
+        append(history.lanes[2], byte, 0, history)
+    assert hits == 64 - MATCH_LEAST[0]
+
+
+def test_a_match_that_fails_is_given_up():
+    rng = np.random.default_rng(2)
+    text = bytes([*b"a repeat to be found" * 2, *rng.integers(128, 256, 100)])
+    seen, _ = fill(text, [len(text)])
+    assert seen[35][0][0] == text[35]
+    assert seen[-1][0][0] == -1
+
+
+@given(st.integers(0, 65535), st.integers(0, 255), st.booleans(), st.integers(0, 1))
+def test_states_of_matches_are_in_range(length, missed, ending, guess):
+    history = new_history([10])
+    lane = history.lanes[0]
+    lane["length"][0], lane["missed"][0] = length, missed
+    state, strength = state_of_match(lane, 0, ending, guess)
+    assert 0 <= state < MATCH_STATES
+    assert 0 <= strength <= 6
+
+
+def test_every_position_has_its_lane():
+    lanes = new_history([3, 0, 5, 1]).lanes
+    owners = [owner_of(position, lanes) for position in range(9)]
+    assert owners[:3] == [0, 0, 0]
+    assert owners[3:8] == [2] * 5
+    assert owners[8] == 3
