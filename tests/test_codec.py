@@ -153,7 +153,7 @@ def test_progress_tells_every_byte_of_every_kind_of_frame(tiny_file):
     told = []
     archive = pack(data, tiny_file, progress=told.append)
     assert sum(told) == len(data)
-    assert {bool(frame.header.lane_bytes) for frame in scan(io.BytesIO(archive))} == {True, False}
+    assert {bool(frame.header.kind) for frame in scan(io.BytesIO(archive))} == {True, False}
     told.clear()
     unpack(archive, progress=told.append)
     assert sum(told) == len(data)

@@ -18,7 +18,7 @@ from llmzip.modelfile import Model
 from llmzip.reader import Reader
 from llmzip.salvage import Salvager
 
-FRAME_BYTES = 1 << 23  # content per frame: bounds the memory, and what one damaged byte can cost
+FRAME_BYTES = 1 << 25  # content per frame: what repeats can reach back, the memory, and what one damaged byte can cost
 HOPE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
 CHOICE_BYTES = 1 << 16  # sample that tells whether the language model pays
 Progress = Callable[[int], None]

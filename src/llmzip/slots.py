@@ -13,7 +13,7 @@ import numpy.typing as npt
 from llmzip.jit import inlined
 
 SIZE = 16  # bytes
-MIN_BITS, MAX_BITS = 12, 22
+MIN_BITS, MAX_BITS = 12, 21
 NEIGHBOURHOOD = 7  # slots for the parts of one byte differ in these bits of their number: one or two cache lines
 
 
