@@ -22,7 +22,7 @@ from llmzip.training.mixer import train_start
 
 def pieces(paths: list[Path], size: int, per_file: int, seed: int) -> list[bytes]:
     """Return pieces of the files' documents, joined: of `size` bytes, a half and an eighth of it, in random order."""
-    rng, found = random.Random(seed), []
+    rng, found = random.Random(seed), []  # noqa: S311 - nothing secret
     for path in text_files(paths):
         text = b"".join(documents(path))
         for i in range(per_file):

@@ -1,0 +1,114 @@
+"""Measure what each input of the mixer is worth: bits per byte with one of them taken away at a time.
+
+    python scripts/ablate_mixing.py [--model none|NAME|FILE] FILE...
+
+Each row runs a copy of the package in which one expression is replaced by a constant, so that the context or
+model concerned knows nothing; start values stay those of the whole. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "src" / "llmzip"
+MODELS = Path(__file__).parents[1] / "models"
+
+MEASURE = """
+import sys
+from pathlib import Path
+model, files = sys.argv[1], [Path(f).read_bytes() for f in sys.argv[2:]]
+if model == "none":
+    from llmzip.codec import _byte_coder
+    encode = _byte_coder()[0].encode
+else:
+    from llmzip import models
+    from llmzip.engine import Engine
+    engine = Engine(models.load(model), threads=2)
+    encode = lambda data: engine.encode(data).payload
+print(sum(8 * len(encode(data)) / len(data) for data in files) / len(files))
+"""
+
+# Name of what is taken away -> (module, pattern, replacement); each pattern occurs once.
+EDITS: dict[str, tuple[str, str, str]] = {
+    "repeats of 12 bytes and more": ("history.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (1 << 30, 5)"),
+    "repeats of 5 bytes and more": ("history.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (12, 1 << 30)"),
+    "the last two maps": (
+        "mixing.py",
+        r"corrections = .*",
+        'corrections = np.int64(core["squash"][mixed + LIMIT]) << (FINE_BITS - 15)',
+    ),
+}
+CONTEXTS = (
+    "last 4 bytes",
+    "last 6 bytes",
+    "word, last byte",
+    "word, word before",
+    "byte above, last byte, column",
+    "expected byte, length of the match, last byte",
+    "indentation, word",
+    "shape, last byte",
+    "followers of the last two bytes, last byte",
+    "bytes 2 and 3 before",
+    "last 5 bytes",
+    "last byte",
+    "last 2 bytes",
+    "last 3 bytes",
+)
+EDITS |= {
+    name: ("history.py", rf"hashes\[{i}\] = .*", f"hashes[{i}] = mixed_hash(np.int64(7), 7)")
+    for i, name in enumerate(CONTEXTS)
+}
+EDITS |= {
+    f"decision with the last {k} tokens": (
+        "mixing.py",
+        r'value = mixed_hash\(core\["tokens"\]\[i\], block\)',
+        f'value = mixed_hash(core["tokens"][i] if i != {k} else np.int64(7), block if i != {k} else np.int64(7))',
+    )
+    for k in range(4)
+}
+WITH_MODEL_ONLY = CONTEXTS[-5:]
+
+
+def measure(model: str, files: list[str], edit: tuple[str, str, str] | None) -> float:
+    """Return the mean bits per byte of the files with one edit."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "src" / "llmzip"
+        shutil.copytree(PACKAGE, copy)
+        os.symlink(MODELS, Path(folder) / "models")
+        if edit:
+            module = copy / edit[0]
+            text, count = re.subn(edit[1], lambda _: edit[2], module.read_text())
+            if count != 1:
+                raise SystemExit(f"{edit[1]} occurs {count} times in {edit[0]}")
+            module.write_text(text)
+        env = os.environ | {"PYTHONPATH": str(copy.parent), "NUMBA_CACHE_DIR": str(Path(folder) / "cache")}
+        command = [sys.executable, "-c", MEASURE, model, *files]
+        return float(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+
+
+def main() -> None:
+    """Print the table, dearest loss first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--model", default="none")
+    args = parser.parse_args()
+    whole = measure(args.model, args.files, None)
+    rows = {}
+    for name, edit in EDITS.items():
+        if args.model != "none" or name not in WITH_MODEL_ONLY:
+            rows[name] = measure(args.model, args.files, edit)
+            print(f"{rows[name]:.4f} without {name}", file=sys.stderr, flush=True)
+    print(f"| taken away | bits/byte | more |\n|---|---|---|\n| nothing | {whole:.4f} | |")
+    for name, bits in sorted(rows.items(), key=lambda row: -row[1]):
+        print(f"| {name} | {bits:.4f} | {100 * (bits / whole - 1):+.2f} % |")
+
+
+if __name__ == "__main__":
+    main()
