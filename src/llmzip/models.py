@@ -85,6 +85,13 @@ def name_of(number: int) -> str | None:
     return SHIPPED[number][0] if number in SHIPPED else None
 
 
+def title(number: int | None, identity: bytes | None) -> str:
+    """Return what to call the model that an archive names: arguments as for :func:`for_archive`."""
+    if number is not None:
+        return name_of(number) or f"number {number}"
+    return identity.hex() if identity else "none"
+
+
 def for_archive(number: int | None, identity: bytes | None, named: str | None) -> Model:
     """Load the model an archive was made with.
 
