@@ -1,6 +1,9 @@
 """The documentation's examples are run, and what is generated is current."""
 
+import importlib.util
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,28 @@ def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch):
     page = {}  # they build on each other
     for example in examples:
         exec(example, page)  # noqa: S102
+
+
+def script(name):
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS.parent / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_the_help_says_is_what_the_documentation_says():
+    make = script("make_cli_docs")
+    assert (DOCS / "cli.md").read_text() == make.reference()
+    assert (DOCS / "llmzip.1").read_text() == make.man_page()
+
+
+@pytest.mark.skipif(not shutil.which("man"), reason="there is no man here")
+def test_the_man_page_is_sound_and_shows_every_option():
+    command = ["man", "--warnings", "-l", str(DOCS / "llmzip.1")]
+    shown = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={"MANWIDTH": "80", "PATH": "/usr/bin"}
+    )
+    assert shown.stderr == ""
+    for word in ("--salvage", "LLMZIP_MODEL_PATH", "tar c docs | llmzip compress > docs.tar.lz"):
+        assert word in shown.stdout

@@ -54,6 +54,17 @@ def cli() -> None:
 
     Without a file, or with -, commands read standard input and write standard output. The exit code
     is 0 for success, 1 if a file failed, 2 for wrong usage.
+
+    \b
+    Environment:
+      LLMZIP_MODEL, LLMZIP_THREADS   stand for -m and -T
+      LLMZIP_MODEL_PATH              folders to look for models in, as in PATH
+      LLMZIP_DEBUG=1                 tell where an error came from
+
+    \b
+    Completion of commands and options with the tab key, in ~/.bashrc or
+    ~/.zshrc (bash_source or zsh_source) or config.fish (fish_source | source):
+      eval "$(_LLMZIP_COMPLETE=bash_source llmzip)"
     """  # noqa: D301 - click needs the character \b
 
 

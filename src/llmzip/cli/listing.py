@@ -27,8 +27,8 @@ def list_(files: tuple[str, ...], recursive: bool, as_json: bool) -> None:
       llmzip list -r backup
       llmzip list --json report.txt.lz
 
-    Sizes are in bytes; the ratio is that of the uncompressed to the compressed size. Only headers are read; to verify the
-    content, use llmzip test.
+    Sizes are in bytes; the ratio is that of the uncompressed to the compressed size. Only headers are read: to
+    verify the content, use llmzip test.
     """  # noqa: D301 - click needs the character \b
     rows: list[dict[str, Any]] = []
     wanted = (lambda path: path.endswith(SUFFIX)) if recursive else None
