@@ -22,6 +22,7 @@ COMMANDS = {
     "decompress": ("convert", "decompress"),
     "test": ("convert", "test"),
     "list": ("listing", "list_"),
+    "bench": ("bench", "bench"),
 }
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -1,0 +1,72 @@
+"""The command that compares llmzip with other compressors on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from llmzip.cli.convert import MODEL_HELP, THREADS
+from llmzip.cli.report import each, write
+from llmzip.errors import FileError
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(readable=False))
+@click.option("-m", "--model", "models", metavar="NAME|FILE", multiple=True, help=MODEL_HELP + " May be repeated.")
+@THREADS
+@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+@click.option("--plot", metavar="FILE", help="Draw size against speed, as .png or .svg.")
+def bench(files: tuple[str, ...], models: tuple[str, ...], threads: int, as_json: bool, plot: str | None) -> None:
+    """Compare size, speed and memory with other compressors.
+
+    \b
+    Examples:
+      llmzip bench book.txt
+      llmzip bench --plot sizes.svg *.txt
+      llmzip bench --json book.txt > book.json
+
+    Beside llmzip: gzip, bzip2, xz, zstd, brotli, 7z and zpaq, as far as they are installed, at
+    their strongest usual settings. Every round trip is checked. Speeds are those of whole processes
+    with their start-up, so that small files make llmzip look slow; measure on a quiet machine.
+    """  # noqa: D301 - click needs the character \b
+    if plot is not None and not plot.endswith((".png", ".svg")):
+        raise click.UsageError("--plot needs a name that ends in .png or .svg")
+    from llmzip import benchmark, machine
+
+    def tell(text: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r\033[K{text}", err=True, nl=False)
+
+    own = [benchmark.llmzip_tool(model, threads) for model in models or (None,)]
+    tools = [*own, *(tool for tool in benchmark.OTHERS if tool.installed)]
+    results: list[benchmark.Result] = []
+
+    def measure(name: str) -> None:
+        if os.path.isdir(name):
+            raise FileError(name, "is a directory (give its files)")
+        if not results:
+            tell("warming up")
+            for tool in own:
+                benchmark.warm_up(tool)
+        # All of its results, or none.
+        results.extend(list(benchmark.bench([name], tools, tell)))
+        tell("")
+
+    code = each(files, measure)
+    if results:
+        summary = benchmark.totals(results)
+        rows = [*results, *(summary if len(results) > len(tools) else ())]
+        about = {"machine": machine.processor(), "versions": machine.versions()}
+        if as_json:
+            text = json.dumps({**about, "results": [row.as_dict() for row in rows]}, indent=2) + "\n"
+        else:
+            text = "\n".join([*about.values(), "", benchmark.table(rows)])
+        code = max(code, write(text))
+        if plot is not None:
+            from llmzip.plot import size_against_speed
+
+            code = max(code, each((plot,), lambda path: size_against_speed(summary, path)))
+    sys.exit(code)
