@@ -476,9 +476,13 @@ def test_list_finds_truncation_without_reading(llmzip_):
 # Help
 
 
-def commands():
-    context = click.Context(cli.cli)
-    return [("llmzip", cli.cli), *((name, cli.cli.get_command(context, name)) for name in cli.COMMANDS)]
+def commands(group=cli.cli, name="llmzip"):
+    found = [(name, group)]
+    context = click.Context(group)
+    for child in group.list_commands(context):
+        command = group.get_command(context, child)
+        found += commands(command, child) if isinstance(command, click.Group) else [(child, command)]
+    return found
 
 
 @pytest.mark.parametrize(("name", "command"), commands())
@@ -503,7 +507,9 @@ def test_help_and_version(args, capfd):
 # Processes
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["list", "a.lz"], ["list", "--json", "a.lz"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["list", "a.lz"], ["list", "--json", "a.lz"], ["models", "list"]]
+)
 def test_light_commands_import_nothing_heavy(args):
     with open("a.lz", "wb") as file:
         helpers.compress_stream(io.BytesIO(TEXT), file)
@@ -813,3 +819,4 @@ def test_completion(shell):
 
     assert "decompress" in complete("llmzip dec", "dec")
     assert "--salvage" in complete("llmzip decompress --sal", "--sal")
+    assert "default" in complete("llmzip compress -m def", "def")

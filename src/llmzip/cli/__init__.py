@@ -23,6 +23,8 @@ COMMANDS = {
     "test": ("convert", "test"),
     "list": ("listing", "list_"),
     "bench": ("bench", "bench"),
+    "models": ("models", "models"),
+    "doctor": ("doctor", "doctor"),
 }
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

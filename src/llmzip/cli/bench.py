@@ -8,18 +8,18 @@ import sys
 
 import click
 
-from llmzip.cli.convert import MODEL_HELP, THREADS
+from llmzip.cli.convert import MODEL_HELP, THREADS, model_option
 from llmzip.cli.report import each, write
 from llmzip.errors import FileError
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(readable=False))
-@click.option("-m", "--model", "models", metavar="NAME|FILE", multiple=True, help=MODEL_HELP + " May be repeated.")
+@model_option(multiple=True, help=MODEL_HELP + " May be repeated.")
 @THREADS
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
 @click.option("--plot", metavar="FILE", help="Draw size against speed, as .png or .svg.")
-def bench(files: tuple[str, ...], models: tuple[str, ...], threads: int, as_json: bool, plot: str | None) -> None:
+def bench(files: tuple[str, ...], model: tuple[str, ...], threads: int, as_json: bool, plot: str | None) -> None:
     """Compare size, speed and memory with other compressors.
 
     \b
@@ -40,7 +40,7 @@ def bench(files: tuple[str, ...], models: tuple[str, ...], threads: int, as_json
         if sys.stderr.isatty():
             click.echo(f"\r\033[K{text}", err=True, nl=False)
 
-    own = [benchmark.llmzip_tool(model, threads) for model in models or (None,)]
+    own = [benchmark.llmzip_tool(name, threads) for name in model or (None,)]
     tools = [*own, *(tool for tool in benchmark.OTHERS if tool.installed)]
     results: list[benchmark.Result] = []
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from llmzip import models
 from llmzip.cli.report import each
 from llmzip.conversion import Compression, Conversion, Decompression, Verification
 
@@ -40,6 +42,24 @@ THREADS = click.option(
 )
 MODEL_HELP = "Use this model."
 
+
+def complete_model(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the models whose names go on like that, and leave files to the shell."""
+    names = [name for name in models.available() if name.startswith(incomplete)]
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+
+def model_option(**settings: Any) -> Callable[[Command], Command]:
+    """Return the option -m."""
+    return click.option(
+        "-m", "--model", **{"metavar": "NAME|FILE", "help": MODEL_HELP, "shell_complete": complete_model, **settings}
+    )
+
+
+MODEL_TO_USE = model_option(envvar="LLMZIP_MODEL", show_envvar=True)
+MODEL_OF_ARCHIVE = model_option()  # which names its model: no variable may tell otherwise
+
+
 _conversion = _with(
     FILES,
     click.option("-o", "--output", metavar="FILE", help="Write to FILE; - is standard output."),
@@ -60,7 +80,7 @@ _work = _with(
 @click.command()
 @_conversion
 @_work
-@click.option("-m", "--model", metavar="NAME|FILE", envvar="LLMZIP_MODEL", show_envvar=True, help=MODEL_HELP)
+@MODEL_TO_USE
 def compress(files: tuple[str, ...], **options: Any) -> None:
     """Compress each FILE to FILE.lz.
 
@@ -81,7 +101,7 @@ def compress(files: tuple[str, ...], **options: Any) -> None:
 @click.command()
 @_conversion
 @_work
-@click.option("-m", "--model", metavar="NAME|FILE", help=MODEL_HELP)
+@MODEL_OF_ARCHIVE
 @click.option("--salvage", is_flag=True, help="Write what is left of a damaged archive.")
 def decompress(files: tuple[str, ...], **options: Any) -> None:
     """Decompress each FILE.lz to FILE.
@@ -103,7 +123,7 @@ def decompress(files: tuple[str, ...], **options: Any) -> None:
 @click.command()
 @FILES
 @_work
-@click.option("-m", "--model", metavar="NAME|FILE", help=MODEL_HELP)
+@MODEL_OF_ARCHIVE
 def test(files: tuple[str, ...], **options: Any) -> None:
     """Verify each FILE.lz, and write nothing.
 
