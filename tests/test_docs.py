@@ -1,9 +1,12 @@
 """The documentation's examples are run, and what is generated is current."""
 
 import importlib.util
+import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,40 @@ def test_the_man_page_is_sound_and_shows_every_option():
     assert shown.stderr == ""
     for word in ("--salvage", "LLMZIP_MODEL_PATH", "tar c docs | llmzip compress > docs.tar.lz"):
         assert word in shown.stdout
+
+
+def examples(page):
+    """Return the commands of a page's console blocks, each with what it is said to print."""
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, printed = part.partition("\n")
+            found.append((command, printed))
+    return found
+
+
+@pytest.mark.slow
+def test_the_quick_start_is_what_happens(tmp_path):
+    """In an empty folder, with the shipped model and a program called llmzip on the path."""
+    program = tmp_path / "bin" / "llmzip"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m llmzip "$@"\n')
+    program.chmod(0o755)
+    path = [str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LLMZIP_")}
+    environment = {**clean, "PATH": os.pathsep.join(path), "PYTHONPATH": str(DOCS.parent / "src"), "LC_ALL": "C.UTF-8"}
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    commands = examples("quickstart.md")
+    assert len(commands) > 15
+    for command, printed in commands:
+        shell = ["sh", "-c", command]
+        done = subprocess.run(shell, cwd=folder, env=environment, text=True, stdout=-1, stderr=-2, check=False)
+        shown = done.stdout + (f"[exit code {done.returncode}]\n" if done.returncode else "")
+        pattern = re.escape(_narrow(printed)).replace("…", ".+")
+        assert re.fullmatch(pattern, _narrow(shown)), f"{command}\n{shown}"
+
+
+def _narrow(text):
+    """Return `text` with single spaces: the width of columns depends on what is in them."""
+    return re.sub(r"[ \t]+", " ", re.sub(r"^[ \t]+", "", text, flags=re.MULTILINE))

@@ -16,15 +16,15 @@ import click
 from llmzip import __version__
 from llmzip.output import remove_unfinished
 
-# Command -> module of this package and function in it.
+# Command -> module and function in it.
 COMMANDS = {
-    "compress": ("convert", "compress"),
-    "decompress": ("convert", "decompress"),
-    "test": ("convert", "test"),
-    "list": ("listing", "list_"),
-    "bench": ("bench", "bench"),
-    "models": ("models", "models"),
-    "doctor": ("doctor", "doctor"),
+    "compress": ("llmzip.cli.convert", "compress"),
+    "decompress": ("llmzip.cli.convert", "decompress"),
+    "test": ("llmzip.cli.convert", "test"),
+    "list": ("llmzip.cli.listing", "list_"),
+    "bench": ("llmzip.cli.bench", "bench"),
+    "models": ("llmzip.cli.models", "models"),
+    "doctor": ("llmzip.cli.doctor", "doctor"),
 }
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -39,7 +39,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module, function = COMMANDS[name]
-        command: click.Command = getattr(import_module(f"{__name__}.{module}"), function)
+        command: click.Command = getattr(import_module(module), function)
         return command
 
 
