@@ -176,7 +176,8 @@ def test_archive_info(tiny, archive):
         info = llmzip.archive_info(stream)
         assert (info.decompressed_size, info.compressed_size) == (len(TEXT) + 100, len(both))
         assert info.frames == 7
-        assert info.models == (archive[5:13].hex(), "none")
+        assert info.models == (archive[5:13].hex(),)
+    assert llmzip.archive_info(io.BytesIO(llmzip.compress(noise(100)))).models == ("none",)
 
 
 # Files

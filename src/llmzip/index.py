@@ -19,6 +19,7 @@ from llmzip.format import (
     FOOTER,
     INCOMPLETE,
     MAX_HEAD,
+    MODEL,
     START,
     VERSION,
     ArchiveHeader,
@@ -32,7 +33,10 @@ from llmzip.reader import Reader, check_start
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """Describe one frame: its content and its own bytes, the lanes (0: stored), whether it ends its archive."""
+    """Describe one frame: its content's bytes and its own, its lanes, whether it ends its archive.
+
+    The model is "none", and there are no lanes, where no language model is needed.
+    """
 
     decompressed_size: int
     compressed_size: int
@@ -45,13 +49,13 @@ class FrameInfo:
     def of(cls, frame: Frame) -> FrameInfo:
         """Describe `frame`."""
         archive, header = frame.archive or ArchiveHeader(), frame.header
-        model = models.title(archive.number, archive.identity)
+        model = models.title(archive.number, archive.identity) if header.kind == MODEL else models.NONE
         return cls(header.size, frame.stored_size, len(header.lane_bytes), header.last, model)
 
 
 @dataclass(frozen=True)
 class ArchiveInfo:
-    """Describe a whole file: sizes in bytes, number of frames, most lanes of any, the names of its models."""
+    """Describe a whole file: sizes in bytes, number of frames, most lanes of any, the models needed."""
 
     decompressed_size: int
     compressed_size: int
@@ -74,7 +78,8 @@ def archive_info(file: BinaryIO) -> ArchiveInfo:
     """Describe the archives in `file`, one after another, from their headers; raises LlmzipError unless complete."""
     reader = Reader(file, payloads=False)
     frames = [FrameInfo.of(frame) for frame in reader]
-    names = tuple(dict.fromkeys(frame.model for frame in frames))
+    needed = [frame.model for frame in frames if frame.model != models.NONE]
+    names = tuple(dict.fromkeys(needed or [models.NONE]))
     size, lanes = sum(frame.decompressed_size for frame in frames), max(frame.lanes for frame in frames)
     return ArchiveInfo(size, reader.position, len(frames), lanes, names)
 

@@ -104,7 +104,7 @@ def title(number: int | None, identity: bytes | None) -> str:
     """Return what to call the model that an archive names: arguments as for :func:`for_archive`."""
     if number is not None:
         return name_of(number) or f"number {number}"
-    return identity.hex() if identity else "none"
+    return identity.hex() if identity else NONE
 
 
 def for_archive(number: int | None, identity: bytes | None, named: str | None) -> Model:
