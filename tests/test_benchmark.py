@@ -123,6 +123,9 @@ def test_errors_of_the_command(run, monkeypatch):
     assert "8.000" in out
     assert run()[0] == 2
     assert run("text", "--plot", "a.pdf")[0] == 2
+    shutil.copy("text", "b.svg")
+    assert run("text", "--plot", "b.svg") == (1, "", "llmzip: b.svg: exists already (use -f to overwrite it)\n")
+    assert run("text", "--plot", "b.svg", "-f")[0] == 0
     code, _, err = run("text", "--plot", "nosuch/a.png")
     assert code == 1
     assert "No such file or directory" in err

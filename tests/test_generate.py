@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llmzip import cli, coder, models
-from llmzip.engine import Engine, Walker
+from llmzip.engine import Engine
 from llmzip.generate import _by_model, generate, random_bits
 from llmzip.probabilities import TokenProbabilities
 
@@ -14,7 +14,7 @@ def test_encoding_what_was_generated_gives_the_random_bits_back():
     pieces = list(generate(model, b"", 400, seed=5, mixed=True))
     engine, ids = Engine(model), {token: i for i, token in enumerate(model.tokenizer.tokens)}
     session, state = engine.session(1), coder.new_encoder()
-    walker = Walker(engine, [400 + int(engine.lengths.max())])
+    walker = engine.begin_walk([400 + int(engine.lengths.max())])
     out, token = np.empty(9000, np.uint8), engine.begin
     for piece in pieces[:-1]:  # the last one may have been cut
         seen = session.run(np.array([[token]], np.int32))

@@ -56,7 +56,7 @@ def generate(
     tokens = engine.tokenizer.encode(prompt).tolist()
     seen = session.run(np.array([[engine.begin]], np.int32))
     if mixed:
-        walker = Walker(engine, [len(prompt) + length + int(engine.lengths.max())])
+        walker = engine.begin_walk([len(prompt) + length + int(engine.lengths.max())])
         state, scrap = coder.new_encoder(), np.empty(2 * engine.tree.height * (len(tokens) + 1), np.uint8)
     for token in tokens:
         if mixed:  # encoded, so that the mixer has seen it; nobody needs the code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import BinaryIO
 
 from llmzip.benchmark import Result
 from llmzip.errors import LlmzipError
@@ -11,8 +12,8 @@ from llmzip.errors import LlmzipError
 OWN, OTHER = "#b3261e", "#3d5a80"
 
 
-def size_against_speed(results: Sequence[Result], path: str) -> None:
-    """Write a plot of compressing and decompressing, a point per tool, as PNG or SVG; lower right is better."""
+def size_against_speed(results: Sequence[Result], stream: BinaryIO, kind: str) -> None:
+    """Write a plot of compressing and decompressing, a point per tool, as "png" or "svg"; lower right is better."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -47,7 +48,7 @@ def size_against_speed(results: Sequence[Result], path: str) -> None:
             name = f" {row.tool}  {row.bits:.2f}"
             axis.text(column, height, name, color=color, fontweight=weight, fontsize=9, va="center")
     axes[0].set_ylabel("bits per byte (lower is smaller)")
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.endswith(".svg") else None)
+    figure.savefig(stream, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     plt.close(figure)
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "test": ("llmzip.cli.convert", "test"),
     "list": ("llmzip.cli.listing", "list_"),
     "bench": ("llmzip.cli.bench", "bench"),
+    "inspect": ("llmzip.cli.inspect", "inspect"),
     "generate": ("llmzip.cli.generate", "generate"),
     "models": ("llmzip.cli.models", "models"),
     "doctor": ("llmzip.cli.doctor", "doctor"),

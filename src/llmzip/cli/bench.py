@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from llmzip.cli.convert import MODEL_HELP, THREADS, model_option
 from llmzip.cli.report import each, write
 from llmzip.errors import FileError
+from llmzip.output import check_target, output_file
+
+if TYPE_CHECKING:
+    from llmzip.benchmark import Result
 
 
 @click.command()
@@ -19,7 +24,10 @@ from llmzip.errors import FileError
 @THREADS
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
 @click.option("--plot", metavar="FILE", help="Draw size against speed, as .png or .svg.")
-def bench(files: tuple[str, ...], model: tuple[str, ...], threads: int, as_json: bool, plot: str | None) -> None:
+@click.option("-f", "--force", is_flag=True, help="Overwrite the plot.")
+def bench(
+    files: tuple[str, ...], model: tuple[str, ...], threads: int, as_json: bool, plot: str | None, force: bool
+) -> None:
     """Compare size, speed and memory with other compressors.
 
     \b
@@ -34,6 +42,8 @@ def bench(files: tuple[str, ...], model: tuple[str, ...], threads: int, as_json:
     """  # noqa: D301 - click needs the character \b
     if plot is not None and not plot.endswith((".png", ".svg")):
         raise click.UsageError("--plot needs a name that ends in .png or .svg")
+    if plot is not None and each((plot,), lambda path: check_target(path, source=None, force=force)):
+        sys.exit(1)  # before the work
     from llmzip import benchmark, machine
 
     def tell(text: str) -> None:
@@ -66,7 +76,12 @@ def bench(files: tuple[str, ...], model: tuple[str, ...], threads: int, as_json:
             text = "\n".join([*about.values(), "", benchmark.table(rows)])
         code = max(code, write(text))
         if plot is not None:
-            from llmzip.plot import size_against_speed
-
-            code = max(code, each((plot,), lambda path: size_against_speed(summary, path)))
+            code = max(code, each((plot,), lambda path: _draw(path, force, summary)))
     sys.exit(code)
+
+
+def _draw(path: str, force: bool, results: list[Result]) -> None:
+    from llmzip.plot import size_against_speed
+
+    with output_file(path, force=force) as stream:
+        size_against_speed(results, stream, path.rpartition(".")[2])
