@@ -2,11 +2,15 @@ import json
 import os
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from test_cli import COMMAND, ENVIRONMENT
 from texts import words
 
 from llmzip import benchmark, cli, plot
@@ -131,6 +135,22 @@ def test_errors_of_the_command(run, monkeypatch):
     assert "No such file or directory" in err
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "pip install 'llmzip[plot]'" in run("text", "--plot", "a.png")[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_leave_neither_files_nor_programs(text, number):
+    scratch = text.parent / "scratch"
+    scratch.mkdir()
+    environment = {**ENVIRONMENT, "TMPDIR": str(scratch)}
+    process = subprocess.Popen([*COMMAND, "bench", "text"], env=environment, stdout=-1, stderr=-1)
+    deadline = time.monotonic() + 20
+    while not list(scratch.glob("*/packed")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.communicate(timeout=20) == (b"", b"")
+    assert process.returncode == 128 + number
+    assert list(scratch.iterdir()) == []
 
 
 def test_names_in_a_plot_keep_their_distance():

@@ -18,18 +18,19 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.usefixtures("fsspec_tables")
-def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("page", "least"), [("docs/api.md", 6), ("README.md", 1)])
+def test_the_python_examples_run(tmp_path, monkeypatch, page, least):
     model = tmp_path / "tiny.safetensors"
     model.write_bytes(tiny_model_file())
     monkeypatch.setattr(models, "DEFAULT", str(model))
     monkeypatch.setenv("LLMZIP_MODEL_PATH", str(model))
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / "api.md").read_text()
+    text = (DOCS.parent / page).read_text()
     examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(examples) == text.count("```python") > 5
-    page = {}  # they build on each other
+    assert len(examples) == text.count("```python") >= least
+    names = {}  # they build on each other
     for example in examples:
-        exec(example, page)  # noqa: S102
+        exec(example, names)  # noqa: S102
 
 
 def script(name):

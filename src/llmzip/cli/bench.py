@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from llmzip.cli import STOPPING
 from llmzip.cli.convert import MODEL_HELP, THREADS, model_option
 from llmzip.cli.report import each, write
 from llmzip.errors import FileError
@@ -65,7 +70,8 @@ def bench(
         results.extend(list(benchmark.bench([name], tools, tell)))
         tell("")
 
-    code = each(files, measure)
+    with _stopped_by_exception():
+        code = each(files, measure)
     if results:
         summary = benchmark.totals(results)
         rows = [*results, *(summary if len(results) > len(tools) else ())]
@@ -78,6 +84,24 @@ def bench(
         if plot is not None:
             code = max(code, each((plot,), lambda path: _draw(path, force, summary)))
     sys.exit(code)
+
+
+@contextmanager
+def _stopped_by_exception() -> Iterator[None]:
+    """Let signals unwind the stack, so that the folder with the copies is removed, and the tools are ended."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _draw(path: str, force: bool, results: list[Result]) -> None:

@@ -80,7 +80,11 @@ _work = _with(
 @click.command()
 @_conversion
 @_work
-@MODEL_TO_USE
+@model_option(
+    envvar="LLMZIP_MODEL",
+    show_envvar=True,
+    help="Use this model, or none; else the default model where it pays.",
+)
 def compress(files: tuple[str, ...], **options: Any) -> None:
     """Compress each FILE to FILE.lz.
 
