@@ -93,3 +93,10 @@ def test_the_quick_start_is_what_happens(tmp_path):
 def _narrow(text):
     """Return `text` with single spaces: the width of columns depends on what is in them."""
     return re.sub(r"[ \t]+", " ", re.sub(r"^[ \t]+", "", text, flags=re.MULTILINE))
+
+
+def test_links_lead_somewhere():
+    pages = [DOCS.parent / "README.md", *DOCS.glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
+    assert len(links) > 15
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
