@@ -214,7 +214,7 @@ class LlmzipFile(io.BufferedIOBase):
         return self._content().readline(size)
 
     def write(self, data: ReadableBuffer) -> int:
-        """Compress `data`, and return its size; up to a frame of 8 MiB is written later."""
+        """Compress `data`, and return its size; what of a frame is not full yet is written later."""
         if not self.writable():
             raise io.UnsupportedOperation("the file is not open for writing")
         file, compressor = self._open_file(), cast("Compressor", self._compressor)
