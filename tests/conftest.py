@@ -1,3 +1,5 @@
+import fsspec
+import fsspec.compression
 import hypothesis
 import pytest
 from networks import tiny_model_file
@@ -22,3 +24,14 @@ def tiny_file(tmp_path, monkeypatch):
     path.write_bytes(tiny_model_file())
     monkeypatch.setenv("LLMZIP_MODEL_PATH", str(path.parent))
     return path
+
+
+@pytest.fixture
+def fsspec_tables():
+    """What is registered with fsspec is forgotten afterwards."""
+    tables = fsspec.compression.compr, fsspec.utils.compressions
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)

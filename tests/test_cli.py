@@ -476,8 +476,13 @@ def test_list_finds_truncation_without_reading(llmzip_):
 # Help
 
 
-def commands():
-    return [("llmzip", cli.cli), *cli.cli.commands.items()]
+def commands(group=cli.cli, name="llmzip"):
+    found = [(name, group)]
+    context = click.Context(group)
+    for child in group.list_commands(context):
+        command = group.get_command(context, child)
+        found += commands(command, child) if isinstance(command, click.Group) else [(child, command)]
+    return found
 
 
 @pytest.mark.parametrize(("name", "command"), commands())
@@ -502,7 +507,9 @@ def test_help_and_version(args, capfd):
 # Processes
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["list", "a.lz"], ["list", "--json", "a.lz"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["list", "a.lz"], ["list", "--json", "a.lz"], ["models", "list"]]
+)
 def test_light_commands_import_nothing_heavy(args):
     with open("a.lz", "wb") as file:
         helpers.compress_stream(io.BytesIO(TEXT), file)
@@ -671,3 +678,145 @@ def test_progress_is_for_terminals():
     assert in_terminal("compress", "-qf", "a.txt") == (0, b"")
     # The text itself is shown without a bar.
     assert in_terminal("decompress", "-c", "a.txt.lz") == (0, TEXT)
+
+
+# Folders
+
+
+@pytest.fixture
+def tree(text):
+    """Three files, a link and an archive in folders."""
+    Path("d/e").mkdir(parents=True)
+    for name in ("d/b.txt", "d/e/c.txt", "d/a.txt"):
+        Path(name).write_bytes(TEXT + name.encode())
+    os.symlink(text, "d/link.txt")
+    os.symlink("..", "d/e/up")
+    return Path("d")
+
+
+def files_in(folder):
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+@pytest.mark.usefixtures("tree")
+def test_folders_and_back(llmzip_):
+    sources = ["d/a.txt", "d/b.txt", "d/e/c.txt"]
+    assert llmzip_("compress", "-r", "d") == OK
+    assert files_in(Path("d")) == sorted([*sources, *(name + ".lz" for name in sources)])
+    # Archives are passed over, and so is what is in the way of nobody.
+    assert llmzip_("compress", "-rf", "d") == OK
+    assert len(files_in(Path("d"))) == 6
+    rows = json.loads(llmzip_("list", "-r", "--json", "d").out)
+    assert [row["name"] for row in rows] == [name + ".lz" for name in sources]
+    assert llmzip_("test", "-r", "d") == OK
+    for name in sources:
+        os.unlink(name)
+    assert llmzip_("decompress", "-r", "--rm", "d") == OK
+    assert files_in(Path("d")) == sources
+    assert Path("d/e/c.txt").read_bytes() == TEXT + b"d/e/c.txt"
+
+
+@pytest.mark.usefixtures("tree")
+def test_files_after_one_that_fails_in_a_folder(llmzip_):
+    assert llmzip_("compress", "-r", "d") == OK
+    Path("d/a.txt.lz").write_bytes(b"plain")
+    code, _, err = llmzip_("test", "-r", "d", "missing")
+    assert code == 1
+    assert err.splitlines() == [
+        "llmzip: d/a.txt.lz: not an llmzip archive",
+        "llmzip: missing: No such file or directory",
+    ]
+    code, _, err = llmzip_("test", "-rv", "d")
+    assert [line.split(":")[1] for line in err.splitlines()] == [" d/a.txt.lz", " d/b.txt.lz", " d/e/c.txt.lz"]
+
+
+def test_a_file_that_only_has_the_suffix_is_compressed_from_a_folder(llmzip_):
+    Path("d").mkdir()
+    Path("d/x.lz").write_bytes(TEXT)
+    assert llmzip_("compress", "-r", "d") == OK
+    assert files_in(Path("d")) == ["d/x.lz", "d/x.lz.lz"]
+
+
+# Test
+
+
+def test_test_writes_nothing(llmzip_, text):
+    packed = llmzip_("compress", "-c", "a.txt").out
+    Path("a.txt.lz").write_bytes(packed)
+    text.unlink()
+    assert llmzip_("test", "a.txt.lz") == OK
+    assert llmzip_("test", stdin=packed) == OK
+    Path("b.lz").write_bytes(packed[:-1])
+    assert llmzip_("test", "b.lz", "a.txt.lz")[::2] == (
+        1,
+        "llmzip: b.lz: the archive is incomplete: its end is missing\n",
+    )
+    assert sorted(os.listdir()) == ["a.txt.lz", "b.lz"]
+
+
+# Telling more or less
+
+
+@pytest.mark.usefixtures("text")
+def test_verbose_tells_sizes_and_speed(llmzip_):
+    code, _, err = llmzip_("compress", "-v", "a.txt")
+    assert code == 0
+    size = os.path.getsize("a.txt.lz")
+    line = f"llmzip: {{}}: {size} bytes compressed ({8 * size / len(TEXT):.3f} bits/byte), {len(TEXT)} bytes in "
+    assert err.startswith(line.format("a.txt"))
+    assert re.search(r" in \d+\.\d s, \d+\.\d KB/s\n$", err)
+    code, _, err = llmzip_("decompress", "-vf", "a.txt.lz")
+    assert err.startswith(line.format("a.txt.lz"))
+    packed = Path("a.txt.lz").read_bytes()
+    assert llmzip_("compress", "-v", stdin=b"").err.startswith("llmzip: (stdin): 13 bytes compressed, 0 bytes in")
+    process = start("test", "-v", stdin=subprocess.PIPE)
+    _, err = process.communicate(packed)
+    if process.returncode == 0:  # not for an archive of the real codec
+        assert err.startswith(f"llmzip: (stdin): {len(TEXT)} bytes in".encode())
+
+
+def test_no_progress_bar_where_none_is_wanted():
+    Path("a.txt").write_bytes(TEXT)
+    for command in (["compress", "a.txt"], ["test", "a.txt.lz"]):
+        assert in_terminal(*command, "--no-progress") == (0, b"")
+        shown = in_terminal(*command[:1], *([] if command[0] == "test" else ["-f"]), command[1])[1]
+        assert command[1].encode() + b": " in shown
+
+
+# The environment
+
+
+def test_model_and_threads_from_the_environment(tiny_file, monkeypatch, capfd):
+    Path("a.txt").write_bytes(TEXT)
+    monkeypatch.setenv("LLMZIP_MODEL", str(tiny_file))
+    monkeypatch.setenv("LLMZIP_THREADS", "1")
+    seen = []
+    codec = importlib.import_module("llmzip.codec")
+    compress = codec.compress_stream
+    monkeypatch.setattr(codec, "compress_stream", lambda *a, **k: (seen.append(k), compress(*a, **k)))
+    with pytest.raises(SystemExit):
+        cli.cli(["compress", "a.txt"], prog_name="llmzip")
+    assert (seen[0]["model"], seen[0]["threads"]) == (str(tiny_file), 1)
+    monkeypatch.setenv("LLMZIP_THREADS", "many")
+    with pytest.raises(SystemExit) as info:
+        cli.cli(["compress", "a.txt"], prog_name="llmzip")
+    assert info.value.code == 2
+    assert "LLMZIP_THREADS" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell):
+    def complete(words, word):
+        variables = {
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+            "_LLMZIP_COMPLETE": shell + "_complete",
+        }
+        if shell == "fish":
+            variables["COMP_CWORD"] = word
+        done = subprocess.run(COMMAND, env={**ENVIRONMENT, **variables}, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert "decompress" in complete("llmzip dec", "dec")
+    assert "--salvage" in complete("llmzip decompress --sal", "--sal")
+    assert "default" in complete("llmzip compress -m def", "def")

@@ -1,5 +1,6 @@
 """Compress text without loss with a small recurrent language model."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llmzip.errors import (
@@ -15,37 +16,52 @@ from llmzip.errors import (
 
 if TYPE_CHECKING:
     from llmzip.codec import compress, compress_stream, decompress, decompress_stream
+    from llmzip.file import LlmzipFile, open  # noqa: A004 - as in gzip, bz2 and lzma
+    from llmzip.incremental import Compressor, Decompressor
+    from llmzip.index import ArchiveInfo, FrameInfo, archive_info, get_frame_info
+    from llmzip.integration import register_fsspec
 
 __version__ = "0.1.0"
 
 __all__ = (
-    # llmzip.errors
+    "ArchiveInfo",
     "ChecksumError",
+    "Compressor",
+    "Decompressor",
     "FileError",
     "FormatError",
+    "FrameInfo",
     "HardwareError",
     "LlmzipError",
+    "LlmzipFile",
     "ModelError",
     "SalvageError",
     "TruncatedError",
-    # llmzip.codec
+    "archive_info",
     "compress",
     "compress_stream",
     "decompress",
     "decompress_stream",
+    "get_frame_info",
+    "open",
+    "register_fsspec",
 )
 
-_CODEC = frozenset(__all__[-4:])
+_HOMES = {
+    **dict.fromkeys(("compress", "compress_stream", "decompress", "decompress_stream"), "codec"),
+    **dict.fromkeys(("LlmzipFile", "open"), "file"),
+    **dict.fromkeys(("Compressor", "Decompressor"), "incremental"),
+    **dict.fromkeys(("ArchiveInfo", "FrameInfo", "archive_info", "get_frame_info"), "index"),
+    "register_fsspec": "integration",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the codec, and with it torch and numba, when one of its functions is first used."""
-    if name in _CODEC:
-        from llmzip import codec
-
-        return getattr(codec, name)
+    """Import what needs torch and numba, or just time, when it is first used."""
+    if name in _HOMES:
+        return getattr(import_module(f"llmzip.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_CODEC})
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,7 @@ from llmzip import models, start
 from llmzip.bytecoder import ByteCoder
 from llmzip.engine import Engine
 from llmzip.errors import HardwareError, LlmzipError, ModelError
-from llmzip.format import BYTES, STORED, ArchiveHeader, Frame, Writer
+from llmzip.format import BYTES, NO_MODEL, STORED, ArchiveHeader, Frame, Writer
 from llmzip.modelfile import Model
 from llmzip.reader import Reader
 from llmzip.salvage import Salvager
@@ -86,11 +86,45 @@ def _hopeless(content: bytes) -> bool:
     return _byte_coder()[0].encode(sample) is None
 
 
-class _FrameEncoder:
-    """Code frames in the form that suits each best; `engine` is made when it is first needed."""
+class Encoder:
+    """Write one archive on `dst`, frame by frame, each in the form that suits it best.
 
-    def __init__(self, writer: Writer, engine: Callable[[], Engine] | None, *, choose: bool):
-        self._writer, self._engine, self._choose = writer, engine, choose
+    Arguments are those of :func:`compress_stream`.
+    """
+
+    def __init__(
+        self,
+        dst: BinaryIO,
+        *,
+        model: str | None = None,
+        threads: int = 0,
+        device: str = "cpu",
+        progress: Progress | None = None,
+    ):
+        self._model = None if model == models.NONE else models.load(model or models.DEFAULT)
+        digest = self._model.digest if self._model else NO_MODEL
+        self._writer = Writer(dst, digest, models.number_of(digest))
+        self._choose = model is None
+        self._threads, self._device, self._told = threads, device, _Rest(progress)
+
+    def write(self, content: bytes, *, last: bool) -> None:
+        """Write FRAME_BYTES of content; fewer if it is the last frame, none if it is the only one."""
+        self._write(content, last)
+        self._told.finish(len(content))
+
+    def _write(self, content: bytes, last: bool) -> None:
+        if content and not _hopeless(content):
+            engine = _engine(self._model, self._threads, self._device) if self._model else None
+            if engine and (not self._choose or self._model_pays(content, engine)):
+                if coded := engine.encode(content, progress=self._told):
+                    self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
+                    return
+            else:
+                plain, identity = _byte_coder()
+                if payload := plain.encode(content, progress=self._told):
+                    self._writer.write(content, last=last, payload=payload, start=identity)
+                    return
+        self._writer.write(content, last=last)
 
     def _model_pays(self, content: bytes, engine: Engine) -> bool:
         """Tell from a sample whether a frame gets smaller with the language model than without."""
@@ -98,21 +132,6 @@ class _FrameEncoder:
         sample = content[middle : middle + CHOICE_BYTES]
         plain = _byte_coder()[0].encode(sample)
         return engine.encode(sample, capacity=len(plain or sample) - 1) is not None
-
-    def write(self, content: bytes, *, last: bool, progress: _Rest) -> None:
-        """Write one frame of any kind."""
-        if content and not _hopeless(content):
-            engine = self._engine() if self._engine else None
-            if engine and (not self._choose or self._model_pays(content, engine)):
-                if coded := engine.encode(content, progress=progress):
-                    self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
-                    return
-            else:
-                plain, identity = _byte_coder()
-                if payload := plain.encode(content, progress=progress):
-                    self._writer.write(content, last=last, payload=payload, start=identity)
-                    return
-        self._writer.write(content, last=last)
 
 
 def compress_stream(
@@ -134,18 +153,11 @@ def compress_stream(
         device: "cpu" or a torch device; the archive does not depend on it either.
         progress: told the number of bytes compressed since it was last called.
     """
-    if model == models.NONE:
-        encoder = _FrameEncoder(Writer(dst), None, choose=False)
-    else:
-        loaded = models.load(model or models.DEFAULT)
-        writer = Writer(dst, loaded.digest, models.number_of(loaded.digest))
-        encoder = _FrameEncoder(writer, lambda: _engine(loaded, threads, device), choose=model is None)
-    told = _Rest(progress)
+    encoder = Encoder(dst, model=model, threads=threads, device=device, progress=progress)
     content = _read_up_to(src, FRAME_BYTES)
     while True:
         following = _read_up_to(src, FRAME_BYTES) if len(content) == FRAME_BYTES else b""
-        encoder.write(content, last=not following, progress=told)
-        told.finish(len(content))
+        encoder.write(content, last=not following)
         if not following:
             return
         content = following
@@ -175,7 +187,7 @@ def decompress_stream(
     told = _Rest(progress)
     for frame in reader:
         try:
-            content = _decode(frame, model, threads, device, told)
+            content = decode_frame(frame, model=model, threads=threads, device=device, progress=told)
         except (ModelError, HardwareError):
             raise  # nothing is wrong with the archive
         except LlmzipError as error:
@@ -185,7 +197,10 @@ def decompress_stream(
         dst.write(content)
 
 
-def _decode(frame: Frame, named: str | None, threads: int, device: str, progress: Progress) -> bytes:
+def decode_frame(
+    frame: Frame, *, model: str | None = None, threads: int = 0, device: str = "cpu", progress: Progress | None = None
+) -> bytes:
+    """Return the verified content of a frame; arguments as for :func:`decompress_stream`."""
     if frame.header.kind == STORED:
         frame.verify(frame.payload)
         return frame.payload
@@ -195,7 +210,7 @@ def _decode(frame: Frame, named: str | None, threads: int, device: str, progress
         frame.verify(content, identity)
         return content
     archive = frame.archive or ArchiveHeader()
-    loaded = models.for_archive(archive.number, archive.identity, named)
+    loaded = models.for_archive(archive.number, archive.identity, model)
     engine = _engine(loaded, threads, device)
     content = engine.decode(frame.payload, list(frame.header.lane_bytes), progress=progress)
     frame.verify(content, loaded.digest)

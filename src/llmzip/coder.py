@@ -19,6 +19,8 @@ that are not negative, so the compiled and the interpreted kernels cannot differ
 
 from __future__ import annotations
 
+from math import log2
+
 import numpy as np
 import numpy.typing as npt
 
@@ -99,6 +101,12 @@ def encode_bit(state, out, p1, bit):
 def bytes_at_most(state, bits):
     """Return an upper bound of the payload's size once `bits` more bits are coded and it is ended."""
     return state[POSITION] + state[KEPT_FF] + 2 * bits + 3
+
+
+def bits_written(state: npt.NDArray[np.int64]) -> float:
+    """Return how many bits an encoder's interval has cost so far, fractions included."""
+    shifts = int(state[POSITION] + state[KEPT_FF]) + int(state[KEPT] >= 0)
+    return 8 * shifts + 32 - log2(state[RANGE])
 
 
 @jit

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
+import llmzip
 from llmzip.errors import FileError, LlmzipError, SalvageError
 from llmzip.format import MAGIC, MAX_HEAD
 from llmzip.output import check_target, output_file, standard_output
@@ -38,7 +40,7 @@ def open_source(name: str, *, archive: bool, force: bool = False, special: bool 
         return
     status = os.stat(name)
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(name, "is a directory (give its files, or make it one with tar)")
+        raise FileError(name, "is a directory (use -r for its files, or make it one with tar)")
     if not special and not stat.S_ISREG(status.st_mode):
         raise FileError(name, "is not a regular file (use -c, or -o FILE)")
     with open(name, "rb") as file:
@@ -55,6 +57,9 @@ class Conversion(ABC):
     keep: bool = False
     remove: bool = False
     quiet: bool = False
+    verbose: bool = False
+    no_progress: bool = False
+    recursive: bool = False
     model: str | None = None
     threads: int = 0
 
@@ -64,6 +69,10 @@ class Conversion(ABC):
     @abstractmethod
     def derive(self, name: str) -> str:
         """Return the name of the output for that of the input; raises FileError if there is none."""
+
+    @abstractmethod
+    def wanted(self, path: str) -> bool:
+        """Tell whether a file that was found in a folder is meant."""
 
     @abstractmethod
     def check(self, name: str, head: bytes) -> None:
@@ -85,6 +94,10 @@ class Conversion(ABC):
             return "-o needs the name of a file"
         if self.output and count > 1:
             return "-o goes with one file"
+        if self.output and self.output != STANDARD and self.recursive:
+            return "-o FILE does not go with -r"
+        if self.quiet and self.verbose:
+            return "-q and -v exclude each other"
         if self.remove and (self.stdout or self.output == STANDARD):
             return "--rm does not go with standard output"
         if self.remove and self.keep:
@@ -95,6 +108,7 @@ class Conversion(ABC):
         """Convert one file, all or nothing; SalvageError means that there is an output nevertheless."""
         loss: SalvageError | None = None
         special = self.stdout or self.output is not None
+        started = time.monotonic()
         with open_source(name, archive=self.archive_in, force=self.force, special=special) as source:
             status = os.fstat(source.fileno())
             if stat.S_ISREG(status.st_mode):
@@ -102,14 +116,18 @@ class Conversion(ABC):
             target = self._target(name)
             with (
                 self._destination(target, status) as destination,
-                self._progress(name, source, status, target) as progress,
+                self._progress(name, source, status, target) as bar,
             ):
+                tally = _Tally(destination, bar)
                 try:
-                    self.convert(source, destination, progress)
+                    self.convert(source, cast(BinaryIO, tally), tally.progress)
                 except SalvageError as error:
                     loss = error
         if loss:
             raise loss
+        if self.verbose:
+            before = status.st_size if stat.S_ISREG(status.st_mode) else None
+            self._tell(name, before, tally, time.monotonic() - started)
         if self.remove and name != STANDARD:
             _remove(name, status)
 
@@ -151,7 +169,7 @@ class Conversion(ABC):
 
         if not compiled_before():
             print("llmzip: compiling, once (about a minute)", file=sys.stderr, flush=True)
-        if target is None and os.isatty(1):
+        if self.no_progress or self._in_the_way(target):
             yield None
             return
         from tqdm import tqdm
@@ -164,6 +182,37 @@ class Conversion(ABC):
         with tqdm(total=total, desc=printable(name), unit="B", unit_scale=True, leave=False) as bar:
             yield bar.update
 
+    def _in_the_way(self, target: str | None) -> bool:
+        """Tell whether the output goes where the bar would be."""
+        return target is None and os.isatty(1)
+
+    def _tell(self, name: str, before: int | None, tally: _Tally, seconds: float) -> None:
+        """Write a line about a file that is done; `before` is its size if it has one."""
+        packed = tally.written if self.archive_out else before
+        parts = [f"{tally.text} bytes in {seconds:.1f} s, {tally.text / 1000 / max(seconds, 1e-3):.1f} KB/s"]
+        if packed is not None:
+            share = f" ({8 * packed / tally.text:.3f} bits/byte)" if tally.text else ""
+            parts.insert(0, f"{packed} bytes compressed{share}")
+        print(f"llmzip: {'(stdin)' if name == STANDARD else printable(name)}: {', '.join(parts)}", file=sys.stderr)
+
+
+class _Tally:
+    """Pass data and progress on, and count them."""
+
+    def __init__(self, destination: BinaryIO, bar: Progress | None):
+        self._write, self._bar = destination.write, bar
+        self.written = 0
+        self.text = 0  # bytes of text that are done
+
+    def write(self, data: bytes) -> int:
+        self.written += len(data)
+        return self._write(data)
+
+    def progress(self, size: int) -> None:
+        self.text += size
+        if self._bar:
+            self._bar(size)
+
 
 class Compression(Conversion):
     """Compress files."""
@@ -173,6 +222,13 @@ class Compression(Conversion):
     def derive(self, name: str) -> str:
         """Append the suffix."""
         return name + SUFFIX
+
+    def wanted(self, path: str) -> bool:
+        """Pass over archives."""
+        if not path.endswith(SUFFIX):
+            return True
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) != MAGIC
 
     def check(self, name: str, head: bytes) -> None:
         """Refuse archives."""
@@ -186,9 +242,7 @@ class Compression(Conversion):
 
     def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
         """Compress."""
-        from llmzip.codec import compress_stream
-
-        compress_stream(source, destination, model=self.model, threads=self.threads, progress=progress)
+        llmzip.compress_stream(source, destination, model=self.model, threads=self.threads, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +259,10 @@ class Decompression(Conversion):
             raise FileError(name, f"does not end in {SUFFIX}, so the output has no name (use -o FILE, or -c)")
         return name.removesuffix(SUFFIX)
 
+    def wanted(self, path: str) -> bool:
+        """Go by the suffix: an archive may be too damaged to be known by its content."""
+        return path.endswith(SUFFIX)
+
     def check(self, name: str, head: bytes) -> None:  # noqa: ARG002 - see the base class
         """Refuse foreign files, whatever their names."""
         if not self.salvage:
@@ -219,9 +277,7 @@ class Decompression(Conversion):
 
     def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
         """Decompress."""
-        from llmzip.codec import decompress_stream
-
-        decompress_stream(
+        llmzip.decompress_stream(
             source,
             destination,
             model=self.model,
@@ -229,6 +285,21 @@ class Decompression(Conversion):
             progress=progress,
             keep_going=self.salvage,
         )
+
+
+class Verification(Decompression):
+    """Decompress files to nowhere."""
+
+    def _target(self, name: str) -> str | None:  # noqa: ARG002 - see the base class
+        return None
+
+    @contextmanager
+    def _destination(self, target: str | None, source: os.stat_result) -> Iterator[BinaryIO]:  # noqa: ARG002
+        with open(os.devnull, "wb") as nowhere:
+            yield nowhere
+
+    def _in_the_way(self, target: str | None) -> bool:  # noqa: ARG002
+        return False
 
 
 def printable(text: str) -> str:

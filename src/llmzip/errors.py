@@ -1,11 +1,15 @@
-"""Every error that llmzip raises for a reason a user can understand."""
+"""Every error that llmzip raises for a reason a user can understand.
+
+Those that gzip, bz2 and lzma raise as OSError or EOFError are that here, too: programs that read compressed files
+catch them already.
+"""
 
 
 class LlmzipError(Exception):
     """Be the base of all of them; the text is one line without the file's name."""
 
 
-class FormatError(LlmzipError):
+class FormatError(LlmzipError, OSError):
     """The data is not an llmzip archive, or is one that no llmzip wrote."""
 
 
@@ -13,7 +17,7 @@ class TruncatedError(LlmzipError, EOFError):
     """The archive ends before its last frame does."""
 
 
-class ChecksumError(LlmzipError):
+class ChecksumError(LlmzipError, OSError):
     """The content is not what was compressed."""
 
 
@@ -33,5 +37,8 @@ class FileError(LlmzipError):
     """A file is not one to read from or to write to; `filename` says which."""
 
     def __init__(self, filename: str, text: str):
-        super().__init__(text)
-        self.filename = filename
+        super().__init__(filename, text)
+        self.filename, self.text = filename, text
+
+    def __str__(self) -> str:
+        return self.text

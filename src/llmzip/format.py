@@ -248,6 +248,21 @@ class Trailer:
         return out + len(out).to_bytes(4, "little") + FOOTER
 
 
+def parse_trailer(data: bytes) -> list[tuple[int, int]] | None:
+    """Return each frame's bytes of content and in the archive, or None if `data` is no undamaged trailer."""
+    end = len(data) - len(FOOTER) - 4
+    if end < 8 or not data.startswith(TRAILER) or data[end:] != end.to_bytes(4, "little") + FOOTER:
+        return None
+    if zlib.crc32(data[: end - 4]) != int.from_bytes(data[end - 4 : end], "little"):
+        return None
+    cursor = Cursor(data)
+    cursor.take(len(TRAILER))
+    try:
+        return [(cursor.varint(), cursor.varint()) for _ in range(cursor.varint())]
+    except (FormatError, TruncatedError):
+        return None
+
+
 class Writer:
     """Write one archive, frame by frame.
 

@@ -38,6 +38,22 @@ def _search_path() -> list[Path]:
     return found
 
 
+def available() -> dict[str, Path]:
+    """Return the models that can be given by name: the shipped ones and those on LLMZIP_MODEL_PATH."""
+    shipped = [shipped_folder() / (name + SUFFIX) for name, _ in SHIPPED.values()]
+    found: dict[str, Path] = {}
+    for path in [*shipped, *_search_path()]:
+        if path.name.endswith(SUFFIX) and path.is_file():
+            found.setdefault(path.name.removesuffix(SUFFIX), path)
+    return found
+
+
+def digest_of(path: Path) -> bytes:
+    """Return the SHA-256 of a model file, which names it in archives."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def locate(name: str) -> Path:
     """Return the file of the model called `name`: a path, a shipped name, or a name on LLMZIP_MODEL_PATH."""
     if name.endswith(SUFFIX) or os.sep in name:
@@ -61,8 +77,7 @@ def _read(path: Path, _size: int, _mtime_ns: int) -> Model:
 
 @functools.lru_cache(maxsize=64)
 def _identity(path: Path, _size: int, _mtime_ns: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()[:8]
+    return digest_of(path)[:8]
 
 
 def load(name: str = DEFAULT) -> Model:
@@ -83,6 +98,13 @@ def number_of(digest: bytes) -> int | None:
 def name_of(number: int) -> str | None:
     """Return the name of a shipped model, or None if this version does not know the number."""
     return SHIPPED[number][0] if number in SHIPPED else None
+
+
+def title(number: int | None, identity: bytes | None) -> str:
+    """Return what to call the model that an archive names: arguments as for :func:`for_archive`."""
+    if number is not None:
+        return name_of(number) or f"number {number}"
+    return identity.hex() if identity else NONE
 
 
 def for_archive(number: int | None, identity: bytes | None, named: str | None) -> Model:

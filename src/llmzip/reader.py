@@ -109,6 +109,8 @@ class Reader:
     def __init__(self, stream: BinaryIO, *, payloads: bool = True):
         self._source = Source(stream)
         self._payloads = payloads
+        self._previous: Frame | None = None  # in this archive
+        self._trailer = Trailer()
 
     @property
     def position(self) -> int:
@@ -118,28 +120,47 @@ class Reader:
     def __iter__(self) -> Iterator[Frame]:
         if not self._source.peek(1):
             raise TruncatedError("the file is empty: not an llmzip archive")
-        check_start(self._source.peek(MAX_HEAD))
-        while start := self._source.peek(len(START)):
+        while True:
+            while frame := self.frame():
+                yield frame
+            start = self._source.peek(len(START))
+            if not start:
+                return
             if not start.startswith(START[: len(start)]):
                 raise FormatError("something else follows the end of the archive")
-            yield from self._archive()
 
     def lose(self, frame: Frame, error: LlmzipError) -> NoReturn:  # noqa: ARG002 - Salvager needs it
         """Raise the error that `frame` could not be decoded for."""
         raise error
 
-    def _archive(self) -> Iterator[Frame]:
-        trailer = Trailer()
-        frame = self._frame(None)
-        while True:
-            trailer.add(frame)
-            yield frame
-            if frame.header.last:
-                break
-            frame = self._frame(frame)
-        # The frames say all that the trailer may say.
-        if trailer.count > 1:
-            expected = trailer.pack()
+    def frame(self) -> Frame | None:
+        """Return the next frame of this archive, or None at its end, after which the next archive begins.
+
+        Nothing is taken from the stream when TruncatedError is raised: once there is more data, ask again.
+        """
+        if self._previous is None:
+            check_start(self._source.peek(MAX_HEAD))
+        elif self._previous.header.last:
+            self._skip_trailer()
+            self._previous, self._trailer = None, Trailer()
+            return None
+        frame = self._next(self._previous)
+        self._trailer.add(frame)
+        self._previous = replace(frame, payload=b"")
+        return frame
+
+    def rest(self) -> bytes:
+        """Take everything that is left of the stream."""
+        size = CHUNK
+        while len(data := self._source.peek(size)) == size:
+            size *= 2
+        self._source.skip(len(data))
+        return data
+
+    def _skip_trailer(self) -> None:
+        """Pass over the trailer, which may say no more than the frames did."""
+        if self._trailer.count > 1:
+            expected = self._trailer.pack()
             found = self._source.peek(len(expected))
             if found != expected:
                 if expected.startswith(found):
@@ -147,7 +168,7 @@ class Reader:
                 raise ChecksumError("the list of frames at the end does not match the frames")
             self._source.skip(len(found))
 
-    def _frame(self, previous: Frame | None) -> Frame:
+    def _next(self, previous: Frame | None) -> Frame:
         window = self._source.peek(MAX_HEAD)
         number = previous.header.number + 1 if previous else 1
         if previous and not window.startswith(SYNC[: len(window)]):
@@ -157,11 +178,10 @@ class Reader:
         frame = parse_frame(window, previous.archive if previous else None)
         if frame.header.number != number:
             raise FormatError(f"frame {frame.header.number} comes where frame {number} should")
-        self._source.skip(frame.head_size)
         if not self._payloads:
-            self._source.skip(frame.header.payload_size)
+            self._source.skip(frame.stored_size)
             return frame
-        return replace(frame, payload=self._source.read(frame.header.payload_size))
+        return replace(frame, payload=self._source.read(frame.stored_size)[frame.head_size :])
 
 
 def scan(stream: BinaryIO) -> Iterator[Frame]:

@@ -8,7 +8,6 @@ if that is left.
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -22,10 +21,10 @@ from llmzip.format import (
     SYNC,
     TRAILER,
     ArchiveHeader,
-    Cursor,
     Frame,
     Trailer,
     parse_frame,
+    parse_trailer,
 )
 from llmzip.reader import CHUNK, Source
 
@@ -91,7 +90,7 @@ class _Archive:
     def notes(self, trailer: bytes) -> list[str]:
         """Say what is lost or in doubt, with the help of a valid `trailer` or without (empty)."""
         if trailer:
-            sizes = _sizes(trailer)
+            sizes = [size for size, _ in parse_trailer(trailer) or ()]
             if len(sizes) >= self.next:
                 self._lose(len(sizes), None)
             starts = [0, *itertools.accumulate(sizes)]
@@ -186,11 +185,11 @@ class Salvager:
         window = self._source.peek(MAX_TRAILER)
         at = window.find(FOOTER)
         while at >= 0:
-            size = int.from_bytes(window[at - 4 : at], "little")
-            if size == at - 4:
-                body, check = window[: size - 4], window[size - 4 : size]
-                if zlib.crc32(body).to_bytes(4, "little") == check:
-                    return window[: at + len(FOOTER)]
+            # The size is compared first: a long file may hold many footers, and copies of it take time.
+            if int.from_bytes(window[at - 4 : at], "little") == at - 4:
+                trailer = window[: at + len(FOOTER)]
+                if parse_trailer(trailer):
+                    return trailer
             at = window.find(FOOTER, at + 1)
         return b""
 
@@ -214,14 +213,3 @@ def _frame(window: bytes, archive: _Archive | None) -> Frame | None:
     if archive and window.startswith(SYNC) and frame.header.number < archive.next:
         return None
     return frame
-
-
-def _sizes(trailer: bytes) -> list[int]:
-    """Return the sizes of the contents of all frames, from a valid trailer."""
-    cursor = Cursor(trailer)
-    cursor.take(len(TRAILER))
-    sizes = []
-    for _ in range(cursor.varint()):
-        sizes.append(cursor.varint())
-        cursor.varint()
-    return sizes

@@ -1,0 +1,95 @@
+"""The command line: parse, call, report. What is done with files is in conversion.py.
+
+Each module of this package holds a group of commands; it is imported when one of them is called, or described.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from llmzip import __version__
+from llmzip.output import remove_unfinished
+
+# Command -> module and function in it.
+COMMANDS = {
+    "compress": ("llmzip.cli.convert", "compress"),
+    "decompress": ("llmzip.cli.convert", "decompress"),
+    "test": ("llmzip.cli.convert", "test"),
+    "list": ("llmzip.cli.listing", "list_"),
+    "bench": ("llmzip.cli.bench", "bench"),
+    "inspect": ("llmzip.cli.inspect", "inspect"),
+    "generate": ("llmzip.cli.generate", "generate"),
+    "models": ("llmzip.cli.models", "models"),
+    "doctor": ("llmzip.cli.doctor", "doctor"),
+}
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Commands(click.Group):
+    """Import a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as in the base class
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in COMMANDS:
+            return None
+        module, function = COMMANDS[name]
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="llmzip", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Compress text without loss with a small language model.
+
+    \b
+    Examples:
+      llmzip compress book.txt          write book.txt.lz
+      llmzip decompress book.txt.lz     write book.txt
+      llmzip list *.lz                  show sizes and models
+      tar c docs | llmzip compress > docs.tar.lz
+
+    Without a file, or with -, commands read standard input and write standard output. The exit code
+    is 0 for success, 1 if a file failed, 2 for wrong usage.
+
+    \b
+    Environment:
+      LLMZIP_MODEL, LLMZIP_THREADS   stand for -m and -T
+      LLMZIP_MODEL_PATH              folders to look for models in, as in PATH
+      LLMZIP_DEBUG=1                 tell where an error came from
+
+    \b
+    Completion of commands and options with the tab key, in ~/.bashrc or
+    ~/.zshrc (bash_source or zsh_source) or config.fish (fish_source | source):
+      eval "$(_LLMZIP_COMPLETE=bash_source llmzip)"
+    """  # noqa: D301 - click needs the character \b
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """Remove temporary files and end at once.
+
+    An exception from here, raised wherever the main thread is, could leave a lock closed that other
+    threads wait for.
+    """
+    remove_unfinished()
+    os._exit(128 + number)
+
+
+def main() -> None:
+    """Run the command line."""
+    # A file opened under the number of a closed standard stream would be taken for it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+    for number in STOPPING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _stop)
+    cli(prog_name="llmzip")

@@ -1,0 +1,69 @@
+"""The command that shows where the bits of a file go."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from llmzip import models
+from llmzip.cli.convert import MODEL_TO_USE
+from llmzip.cli.report import each, write
+from llmzip.conversion import open_source, printable
+from llmzip.errors import FileError
+from llmzip.output import check_target, output_file
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=click.Path(readable=False))
+@click.option("--html", "page", metavar="FILE", help="Write a page with every token.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the page.")
+@click.option(
+    "-n",
+    "--length",
+    metavar="N",
+    type=click.IntRange(0, 1 << 26),
+    default=20_000,
+    show_default=True,
+    help="Look at the first N bytes, 0 for all.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@MODEL_TO_USE
+def inspect(file: str, page: str | None, force: bool, length: int, quiet: bool, model: str | None) -> None:
+    """Show where the bits of a text go.
+
+    \b
+    Examples:
+      llmzip inspect book.txt
+      llmzip inspect book.txt --html report.html
+
+    Tells what the text takes, what it would take by the language model alone, by contexts and
+    matches alone, and with xz, and the dearest passages. The page colours every token by its cost,
+    and shows who expected what; it needs nothing but a browser.
+    """  # noqa: D301 - click needs the character \b
+    sys.exit(each((file,), lambda name: _inspect(name, page, force, length, quiet, model or models.DEFAULT)))
+
+
+def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool, model: str) -> None:
+    with open_source(name, archive=False) as source:
+        if page is not None:  # before the work: a minute later would be late
+            check_target(page, source=os.fstat(source.fileno()), force=force)
+        data = source.read(length or -1)
+    if not data:
+        raise FileError(name, "is empty: there is nothing to inspect")
+    from tqdm import tqdm
+
+    from llmzip import report, start
+    from llmzip.bytecoder import ByteCoder
+    from llmzip.engine import Engine
+    from llmzip.inspection import inspect as look
+
+    plain = ByteCoder(start.for_bytes(models.shipped_folder())[0])
+    shown = printable(name)
+    with tqdm(total=len(data), desc=shown, unit="B", unit_scale=True, leave=False, disable=quiet or None) as bar:
+        found = look(Engine(models.load(model)), plain, data, progress=bar.update)
+    write(report.text_report(found, shown))
+    if page is not None:
+        with output_file(page, force=force) as stream:
+            stream.write(report.html_report(found, shown).encode("utf-8", "replace"))

@@ -1,0 +1,135 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from networks import tiny_model_file
+from texts import words
+
+from llmzip import carriers, cli, doctor, models
+from llmzip.engine import Engine
+from llmzip.errors import HardwareError
+
+
+@pytest.fixture
+def run(capfd):
+    def call(*args):
+        with pytest.raises(SystemExit) as info:
+            cli.cli(args, prog_name="llmzip")
+        out, err = capfd.readouterr()
+        return info.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(doctor, "sample", lambda size=2000: words(1000)[:size])
+
+
+def test_every_carrier_and_thread_setting_is_compared(run, tiny_file, monkeypatch):
+    monkeypatch.setattr(doctor.machine, "cores", lambda: 3)
+    code, out, err = run("doctor", "-m", str(tiny_file))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert all(line.startswith("ok   ") for line in lines)
+    for name in carriers.BINDERS:
+        for threads in ("1 thread", "3 threads"):
+            (line,) = [line for line in lines if line.startswith(f"ok   {name}, {threads}: ")]
+            assert "same bytes" in line
+            assert "KB/s" in line
+
+
+def test_a_difference_is_told(run, tiny_file, monkeypatch):
+    encode = Engine.encode
+
+    def differ(self, data, **options):
+        coded = encode(self, data, **options)
+        if coded and self.threads == 2:
+            return dataclasses.replace(coded, payload=coded.payload + b"x")
+        return coded
+
+    monkeypatch.setattr(doctor.machine, "cores", lambda: 2)
+    monkeypatch.setattr(Engine, "encode", differ)
+    code, out, _ = run("doctor", "-m", str(tiny_file))
+    assert code == 1
+    bad = [line for line in out.splitlines() if line.startswith("BAD")]
+    assert [line.partition(":")[0] for line in bad] == [f"BAD  {name}, 2 threads" for name in carriers.BINDERS]
+
+
+def test_errors_of_the_machine_are_told(run, tiny_file, monkeypatch):
+    def fail(*_, **__):
+        raise HardwareError("flushes denormals")
+
+    monkeypatch.setattr(Engine, "decode", fail)
+    code, out, _ = run("doctor", "-m", str(tiny_file))
+    assert code == 1
+    assert "BAD  int16, 1 thread: flushes denormals" in out
+
+
+def test_a_carrier_that_is_wrong_here_is_not_used(run, tiny_file, monkeypatch):
+    def wrong(_weight):
+        return lambda _q, acc: np.copyto(acc, 7)
+
+    monkeypatch.setitem(carriers.BINDERS, "int8", wrong)
+    code, out, _ = run("doctor", "-m", str(tiny_file))
+    assert code == 0
+    assert "ok   carrier int8: not exact here, and therefore never used" in out
+    assert "int8, 1 thread" not in out
+
+
+def test_the_sample_has_what_models_meet(monkeypatch):
+    monkeypatch.undo()
+    text = doctor.sample()
+    assert len(text) == doctor.SAMPLE_BYTES
+    assert "狐狸".encode() in text
+
+
+# Models
+
+
+def test_models_are_listed(run, tiny_file):
+    code, out, _ = run("models", "list", "--json")
+    assert code == 0
+    shipped, own = json.loads(out)
+    assert (shipped["name"], shipped["number"]) == ("default", 1)
+    assert shipped["identity"] == models.SHIPPED[1][1][:16]
+    assert (own["name"], own["number"], own["path"]) == ("tiny", None, str(tiny_file))
+    assert own["bytes"] == tiny_file.stat().st_size
+    rows = [line.split() for line in run("models", "list")[1].splitlines()]
+    assert [row[:2] for row in rows] == [["name", "number"], ["default", "1"], ["tiny", "-"]]
+
+
+def test_cards_and_paths(run, tiny_file):
+    assert run("models", "card")[1].startswith("---\nlanguage:")
+    assert json.loads(run("models", "card", "tiny")[1])["name"] == "tiny-0"
+    tiny_file.with_suffix(".md").write_text("# Tiny\n")
+    assert run("models", "card", str(tiny_file))[1] == "# Tiny\n"
+    assert run("models", "path", "tiny")[1] == f"{tiny_file}\n"
+    code, out, err = run("models", "path", "nosuch")
+    assert (code, out) == (1, "")
+    assert err.startswith("llmzip: nosuch: there is no model called nosuch")
+
+
+def test_sound_models_pass(run, tiny_file):
+    code, out, err = run("models", "verify", "tiny", str(tiny_file))
+    assert (code, err) == (0, "")
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["tiny", str(tiny_file)]
+    assert all("sound (" in line for line in out.splitlines())
+
+
+def test_damaged_and_exchanged_models_do_not_pass(run, tmp_path, monkeypatch):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(tiny_model_file()[:-100])
+    code, out, err = run("models", "verify", str(damaged))
+    assert (code, out) == (1, "")
+    assert err.startswith(f"llmzip: {damaged}: ")
+    exchanged = tmp_path / "default.safetensors"
+    exchanged.write_bytes(tiny_model_file())
+    monkeypatch.setattr(models, "shipped_folder", lambda: tmp_path)
+    code, _, err = run("models", "verify")
+    assert (code, err) == (1, "llmzip: default: is not the shipped model of that name (install llmzip again)\n")
+    monkeypatch.setattr(models, "SHIPPED", {})
+    monkeypatch.setenv("LLMZIP_MODEL_PATH", str(exchanged))
+    monkeypatch.setattr(Engine, "decode", lambda *_, **__: b"something else")
+    assert "does not decompress what it has compressed" in run("models", "verify")[2]
