@@ -350,6 +350,7 @@ def test_full_disk(llmzip_):
         ["compress", "--rm", "-c", "a"],
         ["compress", "--rm", "-o", "-", "a"],
         ["compress", "--rm", "-k", "a"],
+        ["compress", "--verify", "-c", "a"],
         ["decompress", "--json"],
         ["list", "-c"],
     ],
@@ -395,6 +396,45 @@ def test_a_source_that_has_grown_is_not_removed(monkeypatch, capfd):
     assert info.value.code == 1
     assert capfd.readouterr().err == "llmzip: a.txt: has changed meanwhile: it is not removed\n"
     assert Path("a.txt").read_bytes() == TEXT + b"another line"
+
+
+# Verification
+
+
+@pytest.mark.parametrize("option", ["--verify", "--rm"])
+def test_an_archive_that_does_not_restore_its_source_is_not_kept(monkeypatch, capfd, option):
+    codec = helpers.codec()
+
+    def spoil(source, destination, **options):
+        packed = io.BytesIO()
+        helpers.compress_stream(source, packed, **options)
+        data = bytearray(packed.getvalue())
+        data[-50] ^= 1
+        destination.write(data)
+
+    codec.compress_stream = spoil
+    monkeypatch.setitem(sys.modules, "llmzip.codec", codec)
+    Path("a.txt").write_bytes(TEXT)
+    with pytest.raises(SystemExit) as info:
+        cli.cli(["compress", option, "a.txt"], prog_name="llmzip")
+    assert info.value.code == 1
+    err = capfd.readouterr().err
+    assert re.fullmatch(r"llmzip: a.txt: the archive does not restore the file: .* \(see llmzip doctor\)\n", err)
+    assert os.listdir() == ["a.txt"]
+
+
+def test_sound_archives_are_verified(llmzip_, text):
+    assert llmzip_("compress", "--verify", "a.txt") == OK
+    assert llmzip_("decompress", "-c", "a.txt.lz").out == TEXT
+    assert llmzip_("compress", "--verify", "-o", "b.lz", stdin=TEXT) == OK
+    assert llmzip_("compress", "--verify", stdin=TEXT) == (
+        1,
+        b"",
+        "llmzip: (stdout): cannot be verified (use -o FILE)\n",
+    )
+    assert llmzip_("compress", "--rm", stdin=TEXT)[::2] == (0, "")
+    assert "it cannot be verified" in llmzip_("compress", "--verify", "-o", "/dev/null", "a.txt").err
+    assert text.exists()
 
 
 # Salvage

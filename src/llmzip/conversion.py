@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import llmzip
-from llmzip.errors import FileError, LlmzipError, SalvageError
+from llmzip.errors import FileError, HardwareError, LlmzipError, SalvageError
 from llmzip.format import MAGIC, MAX_HEAD
 from llmzip.output import check_target, output_file, standard_output
 from llmzip.reader import check_start, scan
@@ -66,6 +66,11 @@ class Conversion(ABC):
     archive_in = False
     archive_out = False
 
+    @property
+    def verifies(self) -> bool:
+        """Tell whether the output is read again before it gets its name."""
+        return False
+
     @abstractmethod
     def derive(self, name: str) -> str:
         """Return the name of the output for that of the input; raises FileError if there is none."""
@@ -100,6 +105,8 @@ class Conversion(ABC):
             return "-q and -v exclude each other"
         if self.remove and (self.stdout or self.output == STANDARD):
             return "--rm does not go with standard output"
+        if self.verifies and (self.stdout or self.output == STANDARD):
+            return "--verify does not go with standard output"
         if self.remove and self.keep:
             return "--rm and -k exclude each other"
         return None
@@ -123,6 +130,8 @@ class Conversion(ABC):
                     self.convert(source, cast(BinaryIO, tally), tally.progress)
                 except SalvageError as error:
                     loss = error
+                if self.verifies and target is not None:
+                    self._verify(destination, bar)
         if loss:
             raise loss
         if self.verbose:
@@ -147,6 +156,8 @@ class Conversion(ABC):
         regular = check_target(target, source=source, force=self.force)
         if self.remove and not regular:
             raise FileError(target, "is not a regular file: --rm would lose the data")
+        if self.verifies and not regular:
+            raise FileError(target, "is not a regular file: it cannot be verified")
         with output_file(target, source=source, force=self.force) as stream:
             yield stream
 
@@ -179,8 +190,19 @@ class Conversion(ABC):
             start = source.tell()
             total = self.total(source)
             source.seek(start)
+            if total is not None and self.verifies:
+                total *= 2
         with tqdm(total=total, desc=printable(name), unit="B", unit_scale=True, leave=False) as bar:
             yield bar.update
+
+    def _verify(self, destination: BinaryIO, bar: Progress | None) -> None:
+        """Decompress what has been written to a file; raises HardwareError unless the frames' checksums are right."""
+        destination.flush()
+        try:
+            with open(destination.name, "rb") as written, open(os.devnull, "wb") as nowhere:
+                llmzip.decompress_stream(written, nowhere, model=self.model, threads=self.threads, progress=bar)
+        except LlmzipError as error:
+            raise HardwareError(f"the archive does not restore the file: {error} (see llmzip doctor)") from error
 
     def _in_the_way(self, target: str | None) -> bool:
         """Tell whether the output goes where the bar would be."""
@@ -193,7 +215,8 @@ class Conversion(ABC):
         if packed is not None:
             share = f" ({8 * packed / tally.text:.3f} bits/byte)" if tally.text else ""
             parts.insert(0, f"{packed} bytes compressed{share}")
-        print(f"llmzip: {'(stdin)' if name == STANDARD else printable(name)}: {', '.join(parts)}", file=sys.stderr)
+        if sys.stderr is not None:  # else print would take standard output for it
+            print(f"llmzip: {'(stdin)' if name == STANDARD else printable(name)}: {', '.join(parts)}", file=sys.stderr)
 
 
 class _Tally:
@@ -214,10 +237,24 @@ class _Tally:
             self._bar(size)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Compression(Conversion):
-    """Compress files."""
+    """Compress files; `verify` decompresses each archive before it gets its name, as removing the source does."""
+
+    verify: bool = False
 
     archive_out = True
+
+    @property
+    def verifies(self) -> bool:
+        """Be sure before a source is removed, or if asked to."""
+        return self.verify or self.remove
+
+    def _target(self, name: str) -> str | None:
+        target = super()._target(name)
+        if self.verify and target is None:
+            raise FileError("(stdout)", "cannot be verified (use -o FILE)")
+        return target
 
     def derive(self, name: str) -> str:
         """Append the suffix."""

@@ -85,6 +85,7 @@ _work = _with(
     show_envvar=True,
     help="Use this model, or none; else the default model where it pays.",
 )
+@click.option("--verify", is_flag=True, help="Decompress each archive before it gets its name.")
 def compress(files: tuple[str, ...], **options: Any) -> None:
     """Compress each FILE to FILE.lz.
 
@@ -97,7 +98,7 @@ def compress(files: tuple[str, ...], **options: Any) -> None:
       cat *.txt | llmzip compress > all.lz
 
     The source is kept. The archive has its permissions and modification time. With -r, archives among
-    the files of a folder are passed over.
+    the files of a folder are passed over. With --rm, archives are verified before the source is removed.
     """  # noqa: D301 - click needs the character \b
     _run(Compression(**options), files)
 
