@@ -53,8 +53,7 @@ from llmzip.tree import DecisionTree, choose_clusters
 PLAN, VOCABULARY, TOKENS, PIECES, CURVE = "plan.json", "vocabulary.npz", "tokens.bin", "pieces.npy", "loss.png"
 COUNTED_TOKENS = 30_000_000  # are enough to know how often each token occurs
 FINE_TUNING = 0.1  # the rates of personalising, as a share of those of training
-SECONDS_PER_BYTE = 90 / 100_000  # of text, if no budget is given ...
-MINUTES = (1.5, 60)  # ... within these limits
+EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small texts are learnt by heart beyond it
 
 
 @dataclass(frozen=True)
@@ -99,21 +98,22 @@ class Request:
             vocabulary_for(text_bytes, most),
         )
 
-    def recipe(self, text_bytes: int, tokens: int, processes: int) -> Recipe:
+    def recipe(self, tokens: int, processes: int) -> Recipe:
         """Return how to train."""
         lanes, window = lanes_and_window(tokens, processes)
         if self.lanes:
             lanes = -(-self.lanes // processes) * processes
-        minutes = self.minutes or math.inf
+        window = self.window or window
+        minutes, steps = self.minutes or math.inf, self.steps or math.inf
         if not self.minutes and not self.steps:
-            minutes = min(max(text_bytes * SECONDS_PER_BYTE / 60, MINUTES[0]), MINUTES[1])
+            minutes, steps = MINUTES, math.ceil(EPOCHS * tokens / (lanes * window))
         usual = Recipe()
         speed = FINE_TUNING if self.start else 1.0
         return Recipe(
             minutes=minutes,
-            steps=self.steps or math.inf,
+            steps=steps,
             lanes=lanes,
-            window=self.window or window,
+            window=window,
             matrix_rate=usual.matrix_rate * speed,
             vector_rate=usual.vector_rate * speed,
             seed=self.seed,
@@ -158,7 +158,7 @@ class _Build:
         packed = self._packed(text, tokenizer)
         model = self._initialise(text, tokenizer, packed, shipped)
         heldout = Heldout(tokenizer, text.heldout_texts())
-        trainer = self._train(text, tokenizer, packed, model, heldout)
+        trainer = self._train(tokenizer, packed, model, heldout)
         if self.workers.leads:
             self._export(text, tokenizer, trainer, heldout)
 
@@ -224,16 +224,15 @@ class _Build:
         )
         return model
 
-    def _train(
-        self, text: Survey, tokenizer: Tokenizer, packed: Packed, model: LanguageModel, heldout: Heldout
-    ) -> Trainer:
-        recipe = self.request.recipe(text.train_bytes, len(packed.tokens), self.workers.count)
+    def _train(self, tokenizer: Tokenizer, packed: Packed, model: LanguageModel, heldout: Heldout) -> Trainer:
+        recipe = self.request.recipe(len(packed.tokens), self.workers.count)
         token_bytes = np.diff(tokenizer.offsets)
         trainer = Trainer(model, packed, recipe, self.folder, token_bytes, self.workers)
         if self.request.resume and (self.folder / CHECKPOINT).exists():
             trainer.resume()
             self._say(f"resumed at step {trainer.step}")
-        budget = f"{recipe.steps} steps" if recipe.minutes == math.inf else f"{recipe.minutes:.1f} minutes"
+        limits = ((recipe.minutes, "minutes"), (recipe.steps, "steps"))
+        budget = " or ".join(f"{limit:g} {unit}" for limit, unit in limits if limit < math.inf)
         self._say(
             f"training: {budget} on {self.workers.device.type}, {recipe.lanes} lanes of {recipe.window} tokens, "
             f"{self.workers.count} processes, {torch.get_num_threads()} threads"
