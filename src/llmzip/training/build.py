@@ -87,6 +87,11 @@ class Request:
         """Return the folder to work in."""
         return self.work or self.output.with_suffix(".train")
 
+    @property
+    def card(self) -> Path:
+        """Return the model card's file."""
+        return self.output.with_suffix(".md")
+
     def shape(self, text_bytes: int) -> Shape:
         """Return the network's shape."""
         named = SIZES[self.size or ("tiny" if text_bytes < TINY_BELOW else "small")]
@@ -144,7 +149,8 @@ class _Build:
         """Do all steps."""
         request = self.request
         check_target(str(request.output), source=None, force=request.force or request.resume)
-        text = survey(request.paths, request.seed)
+        made = (self.folder, request.output, request.card)
+        text = survey(request.paths, request.seed, without=made)
         self._say(
             f"survey: {len(text.files)} files, {len(text.sizes)} documents, {_size(int(text.sizes.sum()))}, of which "
             f"{_size(int(text.sizes.sum()) - text.train_bytes)} held out"
@@ -262,9 +268,9 @@ class _Build:
         data = dump(weights, tokenizer, info)
         with output_file(str(request.output), force=request.force or request.resume) as out:
             out.write(data)
-        measured = card.measure(parse(data), model, text.heldout_texts(), heldout)
+        measured = card.measure(parse(data), model, heldout)
         facts = card.Facts(request.output, text, trainer, measured)
-        with output_file(str(request.output.with_suffix(".md")), force=True) as out:
+        with output_file(str(request.card), force=True) as out:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)
         self._say(f"export: {request.output}, {_size(len(data))}; {measured['all'].summary()}")

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -38,15 +38,12 @@ class Measured:
         return f"| {domain} | {self.size} | " + " | ".join(f"{bits / self.size:.4f}" for bits in cells) + " |"
 
 
-def measure(
-    model: Model, network: LanguageModel, texts: Mapping[str, Sequence[bytes]], heldout: Heldout
-) -> dict[str, Measured]:
+def measure(model: Model, network: LanguageModel, heldout: Heldout) -> dict[str, Measured]:
     """Measure a model and its float network on held-out texts by domain; "all" is their sum."""
     engine = Engine(model)
     floating = heldout.bits(network)
     result = {}
-    for domain, parts in texts.items():
-        text = b"".join(parts)
+    for domain, text in heldout.texts.items():
         coded = engine.encode(text)
         archive = 8 * (len(coded.payload) if coded else len(text))
         result[domain] = Measured(len(text), archive, exact_bits(engine, text, heldout.lanes[domain]), floating[domain])

@@ -41,12 +41,11 @@ def nats_of(model: LanguageModel, ids: np.ndarray, lanes: int) -> float:
 
 
 class Heldout:
-    """Measure a model on the same tokens again and again."""
+    """Hold texts by domain, and measure a float network on them again and again."""
 
     def __init__(self, tokenizer: Tokenizer, texts: Mapping[str, Sequence[bytes]]):
-        joined = {domain: b"".join(parts) for domain, parts in texts.items()}
-        self.sizes = {domain: len(text) for domain, text in joined.items()}
-        self._tokens = {domain: tokenizer.encode(text) for domain, text in joined.items()}
+        self.texts = {domain: b"".join(parts) for domain, parts in texts.items()}
+        self._tokens = {domain: tokenizer.encode(text) for domain, text in self.texts.items()}
         self.lanes = {domain: max(1, min(16, len(ids) // TOKENS_PER_LANE)) for domain, ids in self._tokens.items()}
 
     def bits(self, model: LanguageModel) -> dict[str, float]:
@@ -55,7 +54,7 @@ class Heldout:
 
     def bits_per_byte(self, model: LanguageModel) -> float:
         """Return the mean over all bytes."""
-        return sum(self.bits(model).values()) / sum(self.sizes.values())
+        return sum(self.bits(model).values()) / sum(map(len, self.texts.values()))
 
 
 def exact_bits(engine: Engine, data: bytes, lanes: int = 16) -> float:

@@ -10,7 +10,7 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Survey:
 
     files: Sequence[Path]
     skipped: int  # files that are not text
+    counts: Sequence[int]  # of each file's documents
     sizes: np.ndarray  # int64 [documents]
     trained: np.ndarray  # int64 [documents]
     domains: Sequence[str]  # of each file
@@ -67,9 +68,11 @@ class Survey:
 
     def _documents(self) -> Iterator[tuple[int, int, Iterator[bytes]]]:
         limits = iter(self.trained.tolist())
-        for file, path in enumerate(self.files):
-            for _, parts in groupby(document_parts(path), key=itemgetter(0)):
-                yield file, next(limits), (part for _, part in parts)
+        for file, (path, count) in enumerate(zip(self.files, self.counts, strict=True)):
+            known = list(islice(limits, count))
+            # What a file, a log perhaps, has grown by since the survey is left out.
+            for limit, (_, parts) in zip(known, groupby(document_parts(path), key=itemgetter(0)), strict=False):
+                yield file, limit, (part for _, part in parts)
 
 
 def _leading(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
@@ -79,18 +82,24 @@ def _leading(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
         limit -= len(part)
 
 
-def survey(paths: Sequence[Path], seed: int) -> Survey:
+def survey(paths: Sequence[Path], seed: int, without: Sequence[Path] = ()) -> Survey:
     """Look through `paths`, files and folders; raises FileError for what cannot be trained on.
 
-    Files that are not text are left out of folders, and refused if named.
+    Files that are not text are left out of folders, and refused if named. What is called or lies below one of
+    `without` is left out.
     """
+    absent = [path.resolve() for path in without]
     files: list[Path] = []
     domains: list[str] = []
     skipped = 0
     for path in paths:
         if not path.exists():
             raise FileError(str(path), "No such file or directory")
+        if not path.is_dir() and not path.is_file():
+            raise FileError(str(path), "is no regular file (give files of text, or folders with them)")
         for file in text_files([path]):
+            if any(file.resolve().is_relative_to(each) for each in absent):
+                continue
             with file.open("rb") as opened:
                 binary = b"\0" in opened.read(HEAD)
             if binary and file == path:
@@ -104,17 +113,19 @@ def survey(paths: Sequence[Path], seed: int) -> Survey:
     if not files:
         kinds = "holds binary files only" if skipped else "holds no files"
         raise FileError(name, f"{kinds} (give files of text, or folders with them)")
-    sizes = array("q")
+    counts, sizes = [], array("q")
     for file in files:
+        before = len(sizes)
         for _, parts in groupby(document_parts(file), key=itemgetter(0)):
             sizes.append(sum(len(part) for _, part in parts))
+        counts.append(len(sizes) - before)
     documents = np.array(sizes, np.int64)
     total = int(documents.sum())
     if total < LEAST_BYTES:
         raise FileError(name, f"{total} bytes of text are too little to train on (give at least {LEAST_BYTES})")
     if len(set(domains)) > MOST_DOMAINS:
         domains = ["text"] * len(files)
-    return Survey(files, skipped, documents, _trained(documents, seed), domains)
+    return Survey(files, skipped, counts, documents, _trained(documents, seed), domains)
 
 
 def _domain(file: Path, root: Path) -> str:

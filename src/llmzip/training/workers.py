@@ -59,7 +59,7 @@ class Workers:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return a module whose gradients are the means over all processes."""
-        return DistributedDataParallel(module, broadcast_buffers=False) if self.count > 1 else module
+        return DistributedDataParallel(module) if self.count > 1 else module
 
     def share(self, lanes: int) -> slice:
         """Return this process's lanes; `lanes` is a multiple of `count`."""
