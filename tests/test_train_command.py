@@ -138,13 +138,13 @@ def test_self_test_passes_here_and_fails_where_something_is_computed_differently
 def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_bytes(log(600, 1))
     path = tmp_path / "own.safetensors"
-    build(Request((tmp_path / "own.txt",), path, start=str(trained), steps=40, quiet=True))
+    build(Request((tmp_path / "own.txt",), path, start=str(trained), steps=120, quiet=True))
     before, after = read(trained), read(path)
     assert after.tokenizer.tokens == before.tokenizer.tokens
     assert np.array_equal(after.weights.cluster_starts, before.weights.cluster_starts)
     assert after.weights.width == 32
     bits = [exact_bits(Engine(model), log(60, 2), 1) for model in (before, after)]
-    assert bits[1] < 0.9 * bits[0]
+    assert bits[1] < 0.8 * bits[0]
 
 
 # Interruptions

@@ -121,6 +121,7 @@ class Request:
             window=window,
             matrix_rate=usual.matrix_rate * speed,
             vector_rate=usual.vector_rate * speed,
+            warmup_steps=int(min(usual.warmup_steps, steps // 10 + 1)),
             seed=self.seed,
             checkpoint_seconds=self.checkpoint_seconds,
             patience=self.patience,
