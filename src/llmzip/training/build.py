@@ -34,6 +34,7 @@ from llmzip.training.bpe import train_bpe
 from llmzip.training.corpus import Packed, pack
 from llmzip.training.evaluation import Heldout
 from llmzip.training.export import export, restore
+from llmzip.training.mixers import new_model
 from llmzip.training.recipe import (
     SIZES,
     TINY_BELOW,
@@ -66,6 +67,7 @@ class Request:
     resume: bool = False
     force: bool = False
     start: str | None = None
+    arch: str | None = None
     size: str | None = None
     width: int | None = None
     layers: int | None = None
@@ -101,6 +103,7 @@ class Request:
             self.layers or named.layers,
             self.hidden or named.hidden,
             vocabulary_for(text_bytes, most),
+            self.arch or named.arch,
         )
 
     def recipe(self, tokens: int, processes: int) -> Recipe:
@@ -224,9 +227,9 @@ class _Build:
         counts = np.bincount(packed.tokens[:COUNTED_TOKENS], minlength=tokenizer.size) + 0.5
         starts = choose_clusters(DecisionTree.build(tokenizer.tokens), counts, config.clusters)
         torch.manual_seed(self.request.seed)
-        model = LanguageModel(config, torch.from_numpy(starts.astype(np.int64)))
+        model = new_model(config, torch.from_numpy(starts.astype(np.int64)))
         self._say(
-            f"initialisation: width {config.width}, {config.layers} layers, hidden {config.hidden}, "
+            f"initialisation: {config.arch}, width {config.width}, {config.layers} layers, hidden {config.hidden}, "
             f"{config.clusters} clusters: {config.body_multiply_adds / 1e6:.1f} M multiply-adds per token"
         )
         return model

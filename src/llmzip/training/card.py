@@ -18,6 +18,13 @@ from llmzip.training.evaluation import Heldout, exact_bits
 from llmzip.training.survey import Survey
 from llmzip.training.trainer import Trainer
 
+ARCHITECTURES = {
+    "gated": "Gated linear recurrence",
+    "lstm": "Long short-term memory",
+    "gru": "Gated recurrent unit",
+    "transformer": "Transformer",
+}
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -79,7 +86,7 @@ Archives made with it name it and need exactly this file: `llmzip compress -m {s
 
 ## Architecture
 
-Gated linear recurrence, width {config.width}, {config.layers} layers, hidden {config.hidden}:
+{ARCHITECTURES[config.arch]}, width {config.width}, {config.layers} layers, hidden {config.hidden}:
 {config.body_multiply_adds / 1e6:.2f} M multiply-adds per token in the body.
 {config.vocab} tokens in {config.clusters} clusters.
 

@@ -21,6 +21,7 @@ NATURAL = click.IntRange(min=1)
 @click.option("--resume", is_flag=True, help="Go on with the training that was interrupted.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output and begin anew.")
 @click.option("--from", "start", metavar="NAME|FILE", help="Personalise this model; its shape and tokens stay.")
+@click.option("--arch", type=click.Choice(["gated", "lstm", "gru", "transformer"]), help="Kind of network.")
 @click.option("--size", type=click.Choice(["tiny", "small", "default", "large"]), help="0.5, 5, 11 or 49 million.")
 @click.option("--width", type=click.IntRange(8, 2048), metavar="N", help="Channels of the network.")
 @click.option("--layers", type=click.IntRange(1, 256), metavar="N", help="Layers of the network.")
@@ -52,12 +53,12 @@ def train(**options: Any) -> None:
     amount of text, and so do the tokens, the lanes and the time. The folder MODEL.train beside the output keeps
     everything else: checkpoints, metrics.jsonl, loss.png. Ctrl-C writes the model as it is then.
     """  # noqa: D301 - click needs the character \b
-    output, start, shape = options["output"], options["start"], ("size", "width", "layers", "hidden", "vocab")
+    output, start, shape = options["output"], options["start"], ("arch", "size", "width", "layers", "hidden", "vocab")
     if output.suffix != SUFFIX:
         raise click.UsageError(f"the output must be called NAME{SUFFIX}")
     if start and any(options[name] is not None for name in shape):
         raise click.UsageError(
-            "--from keeps the model's shape: --size, --width, --layers, --hidden, --vocab do not go with it"
+            "--from keeps the model's shape: --arch, --size, --width, --layers, --hidden, --vocab do not go with it"
         )
     if options["resume"] and options["force"]:
         raise click.UsageError("--resume goes on and --force begins anew: give one of them")

@@ -16,6 +16,7 @@ class Shape:
     layers: int
     hidden: int
     vocab: int
+    arch: str = "gated"
 
 
 SIZES = {  # multiply-adds per token in the body
@@ -60,7 +61,7 @@ def clusters_for(vocab: int) -> int:
 
 def config_for(shape: Shape, vocab: int) -> ModelConfig:
     """Return the network's configuration for the vocabulary there is."""
-    return ModelConfig(vocab, shape.width, shape.layers, shape.hidden, clusters_for(vocab))
+    return ModelConfig(vocab, shape.width, shape.layers, shape.hidden, clusters_for(vocab), arch=shape.arch)
 
 
 def lanes_and_window(tokens: int, processes: int) -> tuple[int, int]:

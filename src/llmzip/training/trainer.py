@@ -26,6 +26,7 @@ from llmzip.model import LanguageModel, ModelConfig
 from llmzip.output import output_file
 from llmzip.training.corpus import Packed, Streams
 from llmzip.training.loss import TwoLevelCrossEntropy
+from llmzip.training.mixers import new_model
 from llmzip.training.muon import Muon
 from llmzip.training.recipe import Recipe
 from llmzip.training.workers import Workers
@@ -296,6 +297,6 @@ def load_model(path: Path) -> LanguageModel:
     """Return the network of checkpoint.pt or best.pt."""
     checkpoint = torch.load(path, weights_only=True, map_location="cpu")
     config = ModelConfig(**checkpoint["config"])
-    model = LanguageModel(config, checkpoint["model"]["cluster_starts"])
+    model = new_model(config, checkpoint["model"]["cluster_starts"])
     model.load_state_dict(checkpoint["model"])
     return model
