@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,12 +128,12 @@ def test_self_test_passes_here_and_fails_where_something_is_computed_differently
     selftest.verify(model)
     wrong = {**model.info["selftest"], "network_sha256": "0" * 64}
     with pytest.raises(HardwareError, match="exactly"):
-        selftest.verify(Model(model.weights, model.tokenizer, model.digest, {"selftest": wrong}))
+        selftest.verify(replace(model, info={"selftest": wrong}))
     wrong = {**model.info["selftest"], "payload_sha256": "0" * 64}
     with pytest.raises(ModelError, match="codes differently"):
-        selftest.verify(Model(model.weights, model.tokenizer, model.digest, {"selftest": wrong}))
+        selftest.verify(replace(model, info={"selftest": wrong}))
     with pytest.raises(ModelError, match="no self-test"):
-        selftest.verify(Model(model.weights, model.tokenizer, model.digest, {}))
+        selftest.verify(replace(model, info={}))
 
 
 def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(trained: Path, tmp_path: Path) -> None:

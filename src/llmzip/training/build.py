@@ -268,8 +268,9 @@ class _Build:
             },
         }
         weights = export(model)
-        info["selftest"] = selftest.make(Model(weights, tokenizer, b"", info))
-        data = dump(weights, tokenizer, info)
+        start = models.load(request.start or models.DEFAULT).start  # of the mixer
+        info["selftest"] = selftest.make(Model(weights, tokenizer, b"", info, start))
+        data = dump(weights, tokenizer, info, start)
         with output_file(str(request.output), force=request.force or request.resume) as out:
             out.write(data)
         measured = card.measure(parse(data), model, heldout)
