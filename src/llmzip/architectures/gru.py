@@ -36,7 +36,7 @@ class GruLayer(OtherLayer):
 
 @jit
 def cell(acc, s, scales, back, s_back, scales_back, bias, h):
-    """Take one step of all lanes (Gru 1-12): `acc` and `back` int32 ``[B, 3 d]``, `h` float32 ``[B, d]`` updated."""
+    """Take one step of all lanes (Gru 1-13): `acc` and `back` int32 ``[B, 3 d]``, `h` float32 ``[B, d]`` updated."""
     lanes, d = h.shape
     for b in range(lanes):
         for i in range(d):

@@ -42,7 +42,7 @@ def quantise_rows(u, q, s):
 
 @jit
 def cell(acc, s, scales, back, s_back, scales_back, bias, h, c):
-    """Take one step of all lanes (Lstm 1-15): `acc` and `back` int32 ``[B, 4 d]``, `h` and `c` ``[B, d]`` updated."""
+    """Take one step of all lanes (Lstm 1-13): `acc` and `back` int32 ``[B, 4 d]``, `h` and `c` ``[B, d]`` updated."""
     lanes, d = h.shape
     for b in range(lanes):
         for i in range(d):

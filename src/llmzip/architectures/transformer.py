@@ -56,7 +56,7 @@ def rounded(x):
 
 @jit
 def take_in(acc, s, scales, query, query_scale, keys, key_scales, values):
-    """Quantise one row's queries and keys by heads, and its values (Attend 1-6): `acc` int32 ``[3 d]``, `s` its scale.
+    """Quantise one row's queries and keys by heads, and its values (Transformer 1-5): `acc` int32 ``[3 d]``, `s` its scale.
 
     `query` int16 ``[d]`` and `query_scale` float32 ``[heads]`` are written, and the slot of the window that the
     token takes: `keys` int16 ``[d]``, `key_scales` float32 ``[heads]``, `values` int32 ``[d]``.
@@ -83,7 +83,7 @@ def take_in(acc, s, scales, query, query_scale, keys, key_scales, values):
 
 @jit
 def attend(position, query, query_scale, keys, key_scales, values, distance, exp2, out):
-    """Write one row's mean of the values in the window (Attend 7-17); `out` float32 ``[d]``.
+    """Write one row's mean of the values in the window (Transformer 6-17); `out` float32 ``[d]``.
 
     `position` counts the lane's tokens; the token at position p is in slot p mod WINDOW of `keys` ``[WINDOW, d]``,
     `key_scales` and `values`.
