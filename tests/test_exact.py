@@ -27,7 +27,7 @@ from llmzip.modelfile import parse
 from llmzip.pair_kernel import pack_pairs, pair_product
 from llmzip.quad_kernel import available
 from llmzip.training.export import LOGIT_UNIT
-from llmzip.weights import LayerWeights, Matrix, Weights
+from llmzip.weights import Matrix, Weights
 
 STEPS, LANES = 40, 5
 DEVICES = [

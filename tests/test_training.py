@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from networks import tiny_model, tiny_tokenizer
 
 from llmzip.engine import Engine
+from llmzip.errors import ModelError
 from llmzip.lanes import cut
 from llmzip.model import LanguageModel
 from llmzip.training import trainer as trainer_module
@@ -153,6 +155,20 @@ def test_pieces_depend_on_the_seed_and_not_on_the_parts() -> None:
         return list(cut_pieces(parts, 20, np.random.default_rng(seed)))
 
     assert cut_with(1, 1) == cut_with(1, 7) == cut_with(1, 1000) != cut_with(2, 1)
+
+
+def test_packing_holds_a_piece_in_memory_and_not_the_text(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    file.write_bytes((WORDS * 600 + b"\x1e\n") * 40)  # 2.4 MB
+    pack(tiny_tokenizer(), [[WORDS]], tmp_path, longest=4096, seed=1)  # compiles
+    tracemalloc.start()
+    try:
+        pack(tiny_tokenizer(), [(part for _, part in document_parts(file))], tmp_path, longest=4096, seed=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 600_000
+    assert Packed(tmp_path).pieces[:, 1].sum() == len(Packed(tmp_path).tokens)
 
 
 def test_text_files_are_listed_in_one_order(tmp_path: Path) -> None:
@@ -391,7 +407,7 @@ def test_run_stops_when_the_loss_is_no_number(corpus: Path, tmp_path: Path) -> N
     trainer = new_trainer(corpus, tmp_path)
     with torch.no_grad():
         trainer.model.embedding.weight.fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="at step 1"):
+    with pytest.raises(ModelError, match="at step 1"):
         trainer.run()
     assert not (tmp_path / "checkpoint.pt").exists()
 

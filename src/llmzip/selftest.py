@@ -35,7 +35,7 @@ def verify(model: Model, *, device: str = "cpu") -> None:
     Raises HardwareError if this machine computes the network differently, ModelError if the model has no
     self-test or this version of llmzip codes differently from the one that made the model.
     """
-    test = model.info.get("selftest")
+    test: Any = model.info.get("selftest")
     try:
         text, wanted = test["text"], (test["network_sha256"], test["payload_sha256"])
     except (TypeError, KeyError) as error:

@@ -119,7 +119,7 @@ class Weights:
     """Hold a whole network; raises ModelError for anything the exact profile does not allow."""
 
     embedding: Matrix  # [vocab + 1, d]; the last row is BEGIN
-    layers: tuple[LayerWeights, ...] | tuple[OtherLayer, ...]
+    layers: tuple[LayerWeights | OtherLayer, ...]  # all of one architecture
     head_cluster: Matrix  # [clusters, d]; scales include log2(e) * 4096
     head_token: Matrix  # [vocab, d]; likewise
     cluster_starts: np.ndarray  # int32 [clusters]

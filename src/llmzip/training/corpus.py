@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -140,11 +141,11 @@ class Streams:
         both = torch.from_numpy(np.ascontiguousarray(rows.T))
         return both[:-1], both[1:]
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Return the position, small and picklable."""
         return {"epoch": self._epoch, "dealt": self._dealt, "lanes": list(self._lane)}
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue at a position that :meth:`state` returned."""
         self._epoch, self._dealt = state["epoch"], state["dealt"]
         self._order = self._shuffle()

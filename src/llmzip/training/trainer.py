@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from llmzip.errors import ModelError
 from llmzip.model import LanguageModel, ModelConfig
 from llmzip.output import output_file
 from llmzip.training.corpus import Packed, Streams
@@ -179,7 +180,7 @@ class Trainer:
             while self.used < 1 and not self.out_of_patience():
                 loss = self.train_step()
                 if not math.isfinite(loss):
-                    raise FloatingPointError(f"the loss is {loss} at step {self.step}")
+                    raise ModelError(f"training failed: the loss is {loss} at step {self.step} (try another --seed)")
                 now, now_cpu = time.monotonic(), time.process_time()
                 self.elapsed, stopped = self.workers.agree(self.elapsed + now - wall, float(stop()))
                 self._since[3] += now - wall

@@ -40,7 +40,8 @@ class Workers:
         if kind == "cuda":
             torch.cuda.set_device(local)
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-        return cls(torch.device(kind, local if kind == "cuda" else None), dist.get_rank(), dist.get_world_size())
+        place = torch.device("cuda", local) if kind == "cuda" else CPU
+        return cls(place, dist.get_rank(), dist.get_world_size())
 
     @property
     def leads(self) -> bool:
