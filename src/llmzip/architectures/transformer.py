@@ -58,8 +58,9 @@ def rounded(x):
 def take_in(acc, s, scales, query, query_scale, keys, key_scales, values):
     """Quantise one row's query and key by heads, and its values (Transformer 1-5).
 
-    `acc` int32 ``[3 d]`` is the row's product, `s` its scale. `query` int16 ``[d]`` and `query_scale` float32 ``[heads]`` are written, and the slot of the window that the
-    token takes: `keys` int16 ``[d]``, `key_scales` float32 ``[heads]``, `values` int32 ``[d]``.
+    `acc` int32 ``[3 d]`` is the row's product, `s` its scale. Written are `query` int16 ``[d]`` and `query_scale`
+    float32 ``[heads]``, and the slot of the window that the token takes: `keys` int16 ``[d]``, `key_scales`
+    float32 ``[heads]``, `values` int32 ``[d]``.
     """
     d, heads = len(query), len(query_scale)
     each = d // heads
