@@ -11,7 +11,7 @@ from llmzip.model import LanguageModel, ModelConfig
 from llmzip.modelfile import dump
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.export import export
-from llmzip.training.mixers import new_model
+from llmzip.training.token_mixers import new_model
 from llmzip.tree import DecisionTree, choose_clusters
 from llmzip.weights import LayerWeights, Matrix, Weights
 

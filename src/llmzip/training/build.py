@@ -34,7 +34,6 @@ from llmzip.training.bpe import train_bpe
 from llmzip.training.corpus import Packed, pack
 from llmzip.training.evaluation import Heldout
 from llmzip.training.export import export, restore
-from llmzip.training.mixers import new_model
 from llmzip.training.recipe import (
     SIZES,
     TINY_BELOW,
@@ -47,6 +46,7 @@ from llmzip.training.recipe import (
     vocabulary_for,
 )
 from llmzip.training.survey import Survey, survey
+from llmzip.training.token_mixers import new_model
 from llmzip.training.trainer import BEST, CHECKPOINT, METRICS, Trainer, load_model
 from llmzip.training.workers import Workers
 from llmzip.tree import DecisionTree, choose_clusters

@@ -11,7 +11,7 @@ from torch import nn
 
 from llmzip.architectures import LAYERS
 from llmzip.model import LanguageModel, ModelConfig
-from llmzip.training.mixers import new_model
+from llmzip.training.token_mixers import new_model
 from llmzip.weights import SCALE_RANGE, VECTOR_BOUND, WEIGHT_PEAK, LayerWeights, Matrix, Weights
 
 LOGIT_UNIT = 4096 * math.log2(math.e)  # the coder's logits count in 2^-12 of a bit

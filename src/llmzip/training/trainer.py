@@ -27,9 +27,9 @@ from llmzip.model import LanguageModel, ModelConfig
 from llmzip.output import output_file
 from llmzip.training.corpus import Packed, Streams
 from llmzip.training.loss import TwoLevelCrossEntropy
-from llmzip.training.mixers import new_model
 from llmzip.training.muon import Muon
 from llmzip.training.recipe import Recipe
+from llmzip.training.token_mixers import new_model
 from llmzip.training.workers import Workers
 
 CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.jsonl"
