@@ -172,7 +172,7 @@ def test_packing_holds_a_piece_in_memory_and_not_the_text(tmp_path: Path) -> Non
 
 
 def test_text_files_are_listed_in_one_order(tmp_path: Path) -> None:
-    for name in ("b/2", "b/1", "a"):
+    for name in ("b/2", "b/1", "a", ".git/config", "b/.hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     assert text_files([tmp_path]) == [tmp_path / name for name in ("a", "b/1", "b/2")]
@@ -351,6 +351,12 @@ def test_resumed_training_is_the_training_that_was_not_interrupted(corpus: Path,
     assert steps(second, 7) == expected[5:]
     assert (second.step, second.tokens) == (whole.step, whole.tokens)
     assert all(torch.equal(a, b) for a, b in zip(parameters(second), parameters(whole), strict=True))
+
+
+def test_checkpoint_with_other_lanes_is_refused(corpus: Path, tmp_path: Path) -> None:
+    new_trainer(corpus, tmp_path).save()
+    with pytest.raises(ModelError, match="--lanes 8"):
+        new_trainer(corpus, tmp_path, lanes=16).resume()
 
 
 def test_interrupted_save_leaves_the_checkpoint_before_it(corpus: Path, tmp_path: Path, monkeypatch) -> None:

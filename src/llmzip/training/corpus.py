@@ -26,10 +26,11 @@ BLOCK = 1 << 16  # bytes of a line that are read at once
 
 
 def text_files(paths: Iterable[Path]) -> list[Path]:
-    """List the regular files below `paths` in a fixed order."""
+    """List the regular files below `paths` in a fixed order, but for hidden ones and those in hidden folders."""
     found: list[Path] = []
     for path in paths:
-        found += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        below = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        found += [p for p in below if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     return found
 
 

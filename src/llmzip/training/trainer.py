@@ -273,6 +273,9 @@ class Trainer:
     def resume(self) -> None:
         """Continue from checkpoint.pt: weights, optimisers, recurrent state, data position, random state, metrics."""
         checkpoint = torch.load(self.folder / CHECKPOINT, weights_only=True, map_location="cpu")
+        lanes = len(checkpoint["state"][0][0])
+        if lanes != self.recipe.lanes:
+            raise ModelError(f"the training has {lanes} lanes, not {self.recipe.lanes} (give --lanes {lanes})")
         self.model.load_state_dict(checkpoint["model"])
         for optimiser, state in zip(self.optimisers, checkpoint["optimisers"], strict=True):
             optimiser.load_state_dict(state)
