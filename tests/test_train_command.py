@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from texts import words
 
 from llmzip import codec, models, selftest
+from llmzip.doctor import replay
 from llmzip.engine import Engine
 from llmzip.errors import FileError, HardwareError, ModelError
 from llmzip.modelfile import Model, read
@@ -129,6 +130,9 @@ def test_self_test_passes_here_and_fails_where_something_is_computed_differently
     wrong = {**model.info["selftest"], "network_sha256": "0" * 64}
     with pytest.raises(HardwareError, match="exactly"):
         selftest.verify(replace(model, info={"selftest": wrong}))
+    replay(model)
+    with pytest.raises(HardwareError, match="exactly"):
+        replay(replace(model, info={"selftest": wrong}))
     wrong = {**model.info["selftest"], "payload_sha256": "0" * 64}
     with pytest.raises(ModelError, match="codes differently"):
         selftest.verify(replace(model, info={"selftest": wrong}))
