@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.numpy import save
 from tqdm import tqdm
 
+from llmzip import selftest
 from llmzip.modelfile import dump, read
 from llmzip.training.corpus import documents, text_files
 from llmzip.training.mixer import train_start
@@ -48,7 +50,8 @@ def main() -> None:
     with tqdm(total=sum(map(len, texts)), unit="B", unit_scale=True) as bar:
         start = train_start(texts, model, progress=bar.update)
     if model:
-        args.out.write_bytes(dump(model.weights, model.tokenizer, model.info, start))
+        info = {**model.info, "selftest": selftest.make(replace(model, start=start))}  # the start values change it
+        args.out.write_bytes(dump(model.weights, model.tokenizer, info, start))
     else:
         args.out.write_bytes(save(start.tensors()))
 

@@ -11,6 +11,7 @@ from llmzip.model import LanguageModel, ModelConfig
 from llmzip.modelfile import dump
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.export import export
+from llmzip.training.token_mixers import new_model
 from llmzip.tree import DecisionTree, choose_clusters
 from llmzip.weights import LayerWeights, Matrix, Weights
 
@@ -30,7 +31,7 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_model(
-    seed: int = 0, *, width: int = 32, layers: int = 2, hidden: int = 48, clusters: int = 12
+    seed: int = 0, *, width: int = 32, layers: int = 2, hidden: int = 48, clusters: int = 12, arch: str = "gated"
 ) -> LanguageModel:
     """Return a network of the tiny tokenizer in which every weight matters.
 
@@ -39,14 +40,14 @@ def tiny_model(
     tokenizer = tiny_tokenizer()
     starts = choose_clusters(DecisionTree.build(tokenizer.tokens), np.ones(tokenizer.size), clusters)
     generator = torch.Generator().manual_seed(seed)
-    model = LanguageModel(
-        ModelConfig(tokenizer.size, width, layers, hidden, clusters, longest_memory=50),
+    model = new_model(
+        ModelConfig(tokenizer.size, width, layers, hidden, clusters, longest_memory=50, arch=arch),
         torch.from_numpy(starts.astype(np.int64)),
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if name.endswith(("shift", "forget_bias")):
+            if parameter.ndim == 1:
                 parameter.add_(0.3 * noise)
             elif name == "embedding.weight":
                 parameter.copy_(noise)
@@ -55,12 +56,12 @@ def tiny_model(
     return model
 
 
-def tiny_weights(seed: int = 0, **shape: int) -> Weights:
+def tiny_weights(seed: int = 0, **shape: int | str) -> Weights:
     """Return the exact network of :func:`tiny_model`."""
     return export(tiny_model(seed, **shape))
 
 
-def tiny_model_file(seed: int = 0, **shape: int) -> bytes:
+def tiny_model_file(seed: int = 0, **shape: int | str) -> bytes:
     """Return the model file of :func:`tiny_model`."""
     return dump(tiny_weights(seed, **shape), tiny_tokenizer(), {"name": f"tiny-{seed}"})
 

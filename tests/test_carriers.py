@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numba.core.compiler
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from llmzip import carriers
 from llmzip.carriers import BINDERS, Product, choose, rechecked, self_test
 from llmzip.errors import HardwareError
+from llmzip.quad_kernel import quad_product
 
 # (N, K): like the models' own, odd ones, and a K of more than one float32 block
 SHAPES = [(16, 32), (96, 32), (17, 30), (1, 2), (3, 16), (33, 46), (256, 64), (40, 4098), (5, 6001)]
@@ -210,3 +212,16 @@ def test_choose_refuses_a_machine_where_nothing_is_right(monkeypatch) -> None:
         monkeypatch.setitem(BINDERS, name, wrong)
     with pytest.raises(HardwareError, match="multiplies integers wrongly"):
         choose([(32, 32)], 4)
+
+
+def test_arrays_behind_addresses_outlive_the_last_tile() -> None:
+    """numba frees an array after the last line that names it: too early if only its address is used further on.
+
+    Another thread could then get the memory, and products were wrong once in some compressions.
+    """
+    blocks = numba.core.compiler.run_frontend(quad_product.py_func).blocks
+    lines = [line for label in sorted(blocks) for line in blocks[label].body]
+    names = [{variable.name for variable in line.list_vars()} for line in lines]
+    tiles = [i for i, line in enumerate(lines) if "_tile" in str(line)]
+    for array in ("narrow", "sums"):
+        assert max(i for i, used in enumerate(names) if array in used) > max(tiles)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from networks import hostile_weights, random_inputs, tiny_model, tiny_model_file, tiny_weights
+from reference_network import pseudo_code
 
 import llmzip
 from llmzip import carriers, fused
@@ -26,7 +27,7 @@ from llmzip.modelfile import parse
 from llmzip.pair_kernel import pack_pairs, pair_product
 from llmzip.quad_kernel import available
 from llmzip.training.export import LOGIT_UNIT
-from llmzip.weights import LayerWeights, Matrix, Weights
+from llmzip.weights import Matrix, Weights
 
 STEPS, LANES = 40, 5
 DEVICES = [
@@ -84,61 +85,6 @@ def in_stretches(network: ExactNetwork | TorchNetwork, ids: np.ndarray, steps: i
     return Prediction(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in ("cluster_acc", "hidden", "scale"))
     )
-
-
-@np.errstate(under="ignore")
-def pseudo_code(weights: Weights, ids: np.ndarray) -> Prediction:
-    """Run the network as docs/FORMAT.md specifies it: NumPy float32, one rounding per operation."""
-    one, half, d = np.float32(1), np.float32(0.5), weights.width
-
-    def absmax(u: np.ndarray) -> np.ndarray:
-        return np.maximum(np.abs(u).max(-1, keepdims=True), np.float32(2.0**-40))
-
-    def quantise(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        m = absmax(u)
-        return np.rint(u * (np.float32(127) / m)).astype(np.int64), m * np.float32(1 / 127)
-
-    def normalise(x: np.ndarray) -> np.ndarray:
-        r = np.float32(1023) / absmax(x)
-        k = np.rint(x * r).astype(np.int64)
-        total = np.maximum((k * k).sum(-1, keepdims=True), 1)
-        return x * (r / np.sqrt(total.astype(np.float32) * np.float32(1 / d)))
-
-    def linear(matrix: Matrix, u: np.ndarray) -> np.ndarray:
-        q, s = quantise(u)
-        return (q @ matrix.q.astype(np.int64).T).astype(np.float32) * s * matrix.scale
-
-    def half_ratio(x: np.ndarray) -> np.ndarray:
-        return half * (x / (np.abs(x) + one))
-
-    def mix_tokens(layer: LayerWeights, n: np.ndarray, state: dict[str, np.ndarray]) -> np.ndarray:
-        u = n + layer.token_shift * state["token"]
-        z, f, g = np.split(np.clip(linear(layer.token_in, u), -1024, 1024), 3, -1)
-        w = half - half_ratio(f + layer.forget_bias)
-        leak = w * w
-        state["h"], state["token"] = (one - leak) * state["h"] + leak * z, n
-        return linear(layer.token_out, state["h"] * (g * (half + half_ratio(g))))
-
-    def mix_channels(layer: LayerWeights, n: np.ndarray, state: dict[str, np.ndarray]) -> np.ndarray:
-        u = n + layer.channel_shift * state["channel"]
-        state["channel"] = n
-        y = np.clip(linear(layer.channel_up, u), 0, 1024)
-        return linear(layer.channel_down, y * y)
-
-    zero = np.zeros((ids.shape[1], d), np.float32)
-    states = [{"h": zero, "token": zero, "channel": zero} for _ in weights.layers]
-    hidden, scales, accs = [], [], []
-    for step in ids:
-        x = weights.embedding.q[step].astype(np.float32) * weights.embedding.scale[step][:, None]
-        for layer, state in zip(weights.layers, states, strict=True):
-            for mix in (mix_tokens, mix_channels):
-                x = np.clip(x + mix(layer, normalise(x), state), -65536, 65536)
-        q, s = quantise(normalise(x))
-        assert x.dtype == s.dtype == np.float32
-        hidden.append(q.astype(np.int16))
-        scales.append(s[:, 0])
-        accs.append((q @ weights.head_cluster.q.astype(np.int64).T).astype(np.int32))
-    return Prediction(np.stack(accs), np.stack(hidden), np.stack(scales))
 
 
 @pytest.mark.parametrize("kind", KINDS)

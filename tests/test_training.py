@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +14,18 @@ import pytest
 import torch
 from networks import tiny_model, tiny_tokenizer
 
+from llmzip.engine import Engine
+from llmzip.errors import ModelError
 from llmzip.lanes import cut
 from llmzip.model import LanguageModel
 from llmzip.training import trainer as trainer_module
-from llmzip.training.corpus import Packed, Streams, documents, pack, text_files
-from llmzip.training.export import LOGIT_UNIT, export, quantise
+from llmzip.training.corpus import BLOCK, Packed, Streams, cut_pieces, document_parts, documents, pack, text_files
+from llmzip.training.evaluation import Heldout, exact_bits, nats_of
+from llmzip.training.export import LOGIT_UNIT, export, quantise, restore
 from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.muon import Muon, orthogonalise
-from llmzip.training.trainer import Recipe, Trainer, bits_per_byte, load_model, nats_of
+from llmzip.training.recipe import Recipe
+from llmzip.training.trainer import Trainer, load_model
 
 WORDS = b"the thing and another one are on the table, and nobody knows what to do with it. 1900 was long ago\n"
 
@@ -128,31 +135,62 @@ def joined(streams: Streams, *steps: int) -> np.ndarray:
     return np.concatenate([streams.next(n)[0].numpy() for n in steps])
 
 
-def test_pack_cuts_documents_into_pieces_that_hold_all_bytes(tmp_path: Path) -> None:
+def test_packed_pieces_hold_all_bytes_and_end_anywhere(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
-    texts = [WORDS * 3, b"second\x1e", b"third"]
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.txt").write_bytes(b"\x1e\n".join(texts))
-    (tmp_path / "in" / "b.txt").write_bytes(b"other file")
-    pack(tokenizer, text_files([tmp_path / "in"]), tmp_path / "out", piece_bytes=100)
-    packed = Packed(tmp_path / "out")
+    texts = [WORDS * 30, b"second\x1e", b"third"]
+    pack(tokenizer, ([text[:50], text[50:]] for text in texts), tmp_path, longest=100, seed=1)
+    packed = Packed(tmp_path)
     spelled = [tokenizer.decode(packed.tokens[at : at + n]) for at, n in packed.pieces.tolist()]
-    expected = [text[at : at + 100] for text in [*texts, b"other file"] for at in range(0, len(text), 100)]
-    assert spelled == expected
+    assert b"".join(spelled) == b"".join(texts)
+    assert spelled[-2:] == texts[1:]  # a piece holds one document only
+    lengths = [len(piece) for piece in spelled[:-3]]
+    assert min(lengths) >= 25
+    assert max(lengths) <= 100
+    assert len(set(lengths)) > 10
+
+
+def test_pieces_depend_on_the_seed_and_not_on_the_parts() -> None:
+    def cut_with(seed: int, size: int) -> list[bytes]:
+        parts = (WORDS[at : at + size] for at in range(0, len(WORDS), size))
+        return list(cut_pieces(parts, 20, np.random.default_rng(seed)))
+
+    assert cut_with(1, 1) == cut_with(1, 7) == cut_with(1, 1000) != cut_with(2, 1)
+
+
+def test_packing_holds_a_piece_in_memory_and_not_the_text(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    file.write_bytes((WORDS * 600 + b"\x1e\n") * 40)  # 2.4 MB
+    pack(tiny_tokenizer(), [[WORDS]], tmp_path, longest=4096, seed=1)  # compiles
+    tracemalloc.start()
+    try:
+        pack(tiny_tokenizer(), [(part for _, part in document_parts(file))], tmp_path, longest=4096, seed=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+    assert Packed(tmp_path).pieces[:, 1].sum() == len(Packed(tmp_path).tokens)
 
 
 def test_text_files_are_listed_in_one_order(tmp_path: Path) -> None:
-    for name in ("b/2", "b/1", "a"):
+    for name in ("b/2", "b/1", "a", ".git/config", "b/.hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     assert text_files([tmp_path]) == [tmp_path / name for name in ("a", "b/1", "b/2")]
     assert text_files([tmp_path / "b" / "2", tmp_path / "a"]) == [tmp_path / "b" / "2", tmp_path / "a"]
 
 
-def test_documents_are_separated_and_never_empty(tmp_path: Path) -> None:
+def test_documents_are_separated_by_lines_of_the_separator_only_and_never_empty(tmp_path: Path) -> None:
     file = tmp_path / "text"
-    file.write_bytes(b"one\n\x1e\n\x1e\ntwo\x1e three")
-    assert list(documents(file)) == [b"one\n", b"two\x1e three"]
+    file.write_bytes(b"\x1e\none\n\x1e\n\x1e\ntwo\x1e\nthree\x1e four\n\x1e\n")
+    assert list(documents(file)) == [b"one\n", b"two\x1e\nthree\x1e four\n"]
+
+
+@pytest.mark.parametrize("length", [BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_long_lines_come_in_parts_and_hide_no_separator(length: int, tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(b"x" * length + b"\x1e\ny\n\x1e\nz")
+    assert max(len(part) for _, part in document_parts(file)) <= BLOCK
+    assert list(documents(file)) == [b"x" * length + b"\x1e\ny\n", b"z"]
 
 
 def test_targets_are_the_inputs_one_step_on(packed: Packed) -> None:
@@ -261,14 +299,16 @@ def corpus(tmp_path_factory) -> Path:
     words = WORDS.split()
     rng = np.random.default_rng(0)
     text = b" ".join(words[i] for i in rng.zipf(1.5, 12_000) % len(words))[:50_000]
-    (folder / "text.txt").write_bytes(text)
-    pack(tiny_tokenizer(), [folder / "text.txt"], folder, piece_bytes=2000)
+    pack(tiny_tokenizer(), [[text]], folder, longest=2000, seed=1)
     return folder
 
 
-def new_trainer(corpus: Path, folder: Path, minutes: float = 1.0) -> Trainer:
-    recipe = Recipe(minutes=minutes, lanes=8, window=32, warmup_steps=5)
-    return Trainer(tiny_model(layers=1, width=32, hidden=48), Packed(corpus), recipe, folder)
+TOKEN_BYTES = np.array([len(token) for token in tiny_tokenizer().tokens])
+
+
+def new_trainer(corpus: Path, folder: Path, minutes: float = 1.0, **varied: float) -> Trainer:
+    recipe = Recipe(**{"minutes": minutes, "lanes": 8, "window": 32, "warmup_steps": 5, "report_steps": 1, **varied})
+    return Trainer(tiny_model(layers=1, width=32, hidden=48), Packed(corpus), recipe, folder, TOKEN_BYTES)
 
 
 def steps(trainer: Trainer, count: int) -> list[float]:
@@ -313,6 +353,12 @@ def test_resumed_training_is_the_training_that_was_not_interrupted(corpus: Path,
     assert all(torch.equal(a, b) for a, b in zip(parameters(second), parameters(whole), strict=True))
 
 
+def test_checkpoint_with_other_lanes_is_refused(corpus: Path, tmp_path: Path) -> None:
+    new_trainer(corpus, tmp_path).save()
+    with pytest.raises(ModelError, match="--lanes 8"):
+        new_trainer(corpus, tmp_path, lanes=16).resume()
+
+
 def test_interrupted_save_leaves_the_checkpoint_before_it(corpus: Path, tmp_path: Path, monkeypatch) -> None:
     trainer = new_trainer(corpus, tmp_path)
     steps(trainer, 2)
@@ -320,19 +366,19 @@ def test_interrupted_save_leaves_the_checkpoint_before_it(corpus: Path, tmp_path
     saved = parameters(trainer)
     steps(trainer, 1)
 
-    def killed(_: object, path: Path) -> None:
-        path.write_bytes(b"half a checkpoint")
-        raise KeyboardInterrupt
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", killed)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
             trainer.save()
+    assert caught.value.filename == str(tmp_path / "checkpoint.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     again = new_trainer(corpus, tmp_path)
     again.resume()
     assert again.step == 2
     assert all(torch.equal(a, b) for a, b in zip(parameters(again), saved, strict=True))
-    again.save()  # what the interrupted one left behind does not matter
 
 
 def test_checkpoint_gives_the_network_back(corpus: Path, tmp_path: Path) -> None:
@@ -348,11 +394,14 @@ def test_checkpoint_gives_the_network_back(corpus: Path, tmp_path: Path) -> None
 
 def test_run_uses_the_budget_up_and_writes_metrics_and_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
     trainer = new_trainer(corpus, tmp_path, minutes=0.005)
-    trainer.run(report_every=1)
+    trainer.run()
     assert trainer.elapsed >= 0.3
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, trainer.step + 1))
-    assert all(math.isfinite(line["bits_per_token"]) for line in lines)
+    for line in lines:
+        bytes_per_token = line["bits_per_token"] / line["bits_per_byte"]
+        assert 1 < bytes_per_token < 3
+        assert line["tokens_per_second"] > 0
     again = new_trainer(corpus, tmp_path, minutes=0.005)
     again.resume()
     assert (again.step, again.tokens, again.elapsed) == (trainer.step, trainer.tokens, trainer.elapsed)
@@ -364,7 +413,7 @@ def test_run_stops_when_the_loss_is_no_number(corpus: Path, tmp_path: Path) -> N
     trainer = new_trainer(corpus, tmp_path)
     with torch.no_grad():
         trainer.model.embedding.weight.fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="at step 1"):
+    with pytest.raises(ModelError, match="at step 1"):
         trainer.run()
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -382,11 +431,68 @@ def test_rate_warms_up_and_falls_to_zero_over_the_rest_of_the_budget(corpus: Pat
 
 
 def test_bf16_is_used_only_where_the_cpu_has_it(monkeypatch) -> None:
+    cpu = torch.device("cpu")
     for name, value in (("_is_avx512_bf16_supported", False), ("_is_amx_tile_supported", False)):
         monkeypatch.setattr(torch.cpu, name, lambda value=value: value)
-    assert not trainer_module.autocast_cpu_bf16()
+    assert not trainer_module.bf16_in_hardware(cpu)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert trainer_module.autocast_cpu_bf16()
+    assert trainer_module.bf16_in_hardware(cpu)
+
+
+def metrics(folder: Path, key: str) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line[key]) for line in lines if key in line]
+
+
+def test_killed_run_goes_on_to_the_same_weights_and_metrics(corpus: Path, tmp_path: Path) -> None:
+    budget = {"minutes": math.inf, "steps": 20, "validations": 4, "checkpoint_seconds": 1e9}
+
+    def validate(model: LanguageModel) -> float:
+        return float(model.head_token.detach().abs().mean())
+
+    whole = new_trainer(corpus, tmp_path / "whole", **budget)
+    whole.run(validate)
+    first = new_trainer(corpus, tmp_path / "cut", **budget)
+
+    def killed() -> bool:
+        if first.step == 13:
+            raise RuntimeError
+        return False
+
+    with pytest.raises(RuntimeError):
+        first.run(validate, killed)  # the last checkpoint is that of the validation at step 10
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 13, "half a li')
+    second = new_trainer(corpus, tmp_path / "cut", **budget)
+    second.resume()
+    assert second.step == 10
+    second.run(validate)
+    assert all(torch.equal(a, b) for a, b in zip(parameters(second), parameters(whole), strict=True))
+    for key in ("bits_per_byte", "heldout_bits_per_byte", "rate"):
+        assert metrics(tmp_path / "cut", key) == metrics(tmp_path / "whole", key)
+    assert [step for step, _ in metrics(tmp_path / "cut", "heldout_bits_per_byte")] == [5, 10, 15, 20]
+
+
+def test_best_weights_are_kept_and_training_ends_without_progress(corpus: Path, tmp_path: Path) -> None:
+    bits = iter([3.0, 2.0, 2.5, 2.4, 2.0, 1.0])
+    trainer = new_trainer(corpus, tmp_path, minutes=math.inf, steps=100, validations=50, patience=3)
+    seen = {}
+
+    def validate(model: LanguageModel) -> float:
+        seen[trainer.step] = model.head_token.detach().clone()
+        return next(bits)
+
+    trainer.run(validate)
+    assert [b for _, _, b in trainer.validations] == [3.0, 2.0, 2.5, 2.4, 2.0]
+    assert torch.equal(load_model(tmp_path / "best.pt").head_token, seen[4])
+
+
+def test_stopped_run_saves_what_there_is(corpus: Path, tmp_path: Path) -> None:
+    trainer = new_trainer(corpus, tmp_path)
+    trainer.run(stop=lambda: trainer.step == 3)
+    again = new_trainer(corpus, tmp_path)
+    again.resume()
+    assert again.step == 3
 
 
 def naive_nats(model: LanguageModel, tokens: np.ndarray) -> float:
@@ -408,18 +514,35 @@ def test_nats_are_those_of_the_probabilities_lane_by_lane(lanes: int) -> None:
 
 
 @torch.no_grad()
-def test_bits_per_byte_count_the_bytes_of_each_file(tmp_path: Path) -> None:
+def test_heldout_bits_are_those_of_each_domain() -> None:
     tokenizer, model = tiny_tokenizer(), tiny_model()
-    files = [tmp_path / "one.txt", tmp_path / "two.more.txt"]
-    files[0].write_bytes(WORDS + b"\x1e\n" + WORDS[:50])
-    files[1].write_bytes(b"x")
-    text = WORDS + WORDS[:50]
-    lanes = cut(tokenizer.encode(text), 16).T
-    nats = sum(naive_nats(model, lane[lane >= 0]) for lane in lanes)
-    result = bits_per_byte(model, tokenizer, files)
-    assert list(result) == ["one", "two.more"]
-    assert result["one"] == pytest.approx(nats / math.log(2) / len(text), rel=1e-5)
-    assert result["two.more"] == pytest.approx(naive_nats(model, tokenizer.encode(b"x")) / math.log(2), rel=1e-5)
+    heldout = Heldout(tokenizer, {"one": [WORDS, WORDS[:50]], "two": [b"x"]})
+    expected = {
+        "one": naive_nats(model, tokenizer.encode(WORDS + WORDS[:50])),
+        "two": naive_nats(model, tokenizer.encode(b"x")),
+    }
+    bits = heldout.bits(model)
+    assert list(bits) == ["one", "two"]
+    for domain, nats in expected.items():
+        assert bits[domain] == pytest.approx(nats / math.log(2), rel=1e-5)
+    assert heldout.bits_per_byte(model) == pytest.approx(sum(bits.values()) / (len(WORDS) + 51))
+
+
+def test_exact_bits_are_what_the_coder_pays_without_the_adaptive_stage(tiny) -> None:
+    engine, text = Engine(tiny), WORDS * 4
+    grid = cut(engine.tokenizer.encode(text), 3)
+    inputs = np.vstack([np.full((1, 3), engine.begin, np.int32), np.maximum(grid[:-1], 0)])
+    seen, head, starts = engine.session(3).run(inputs), engine.head, engine.tree.starts
+    nats = 0.0
+    for t, b in zip(*np.nonzero(grid >= 0), strict=True):
+        token, scale = int(grid[t, b]), seen.scale[t, b]
+        cluster = int(engine.tree.cluster_of[token])
+        members = slice(int(starts[cluster]), int(starts[cluster + 1]))
+        first = torch.from_numpy(seen.cluster_acc[t, b] * scale * head.cluster_scales).double() / LOGIT_UNIT
+        acc = head.weights[members].astype(np.int64) @ seen.hidden[t, b].astype(np.int64)
+        second = torch.from_numpy(acc * scale * head.token_scales[members]).double() / LOGIT_UNIT
+        nats -= float(first.log_softmax(0)[cluster] + second.log_softmax(0)[token - members.start])
+    assert exact_bits(engine, text, 3) == pytest.approx(nats / math.log(2), rel=1e-4)
 
 
 # Export
@@ -455,3 +578,18 @@ def test_export_keeps_every_weight_to_half_a_step() -> None:
         assert (np.abs(error) <= 0.501 * matrix.scale[:, None]).all()
         assert (np.abs(matrix.q).max(1) == 63).all()
     assert np.array_equal(weights.cluster_starts, model.cluster_starts.numpy())
+
+
+def test_restored_network_exports_to_the_same_integers() -> None:
+    weights = export(tiny_model())
+    again = export(restore(weights))
+    assert np.array_equal(again.cluster_starts, weights.cluster_starts)
+    pairs = [(again.embedding, weights.embedding), (again.head_cluster, weights.head_cluster)]
+    pairs += [(again.head_token, weights.head_token)]
+    for a, b in zip(again.layers, weights.layers, strict=True):
+        pairs += zip(a.matrices(), b.matrices(), strict=True)
+        for name in ("token_shift", "forget_bias", "channel_shift"):
+            assert np.array_equal(getattr(a, name), getattr(b, name))
+    for a, b in pairs:
+        assert np.array_equal(a.q, b.q)
+        assert np.allclose(a.scale, b.scale, rtol=1e-6)

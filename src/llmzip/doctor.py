@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from llmzip import carriers, jit, machine
+from llmzip import carriers, jit, machine, selftest
 from llmzip.engine import Coded, Engine
 from llmzip.errors import LlmzipError, ModelError
 from llmzip.modelfile import Model
@@ -37,11 +37,16 @@ def sample(size: int = SAMPLE_BYTES) -> bytes:
 
 
 def replay(model: Model) -> None:
-    """Compress and decompress a short sample; raises ModelError if it does not come back."""
+    """Compress and decompress a short sample, and replay the self-test if the model has one.
+
+    Raises ModelError or HardwareError for what does not come out as it must.
+    """
     engine, text = Engine(model), sample(SHORT)
     coded = engine.encode(text, capacity=2 * SHORT)
     if coded is None or engine.decode(coded.payload, coded.lane_bytes) != text:
         raise ModelError("does not decompress what it has compressed")
+    if "selftest" in model.info:
+        selftest.verify(model)
 
 
 def examine(model: Model) -> Iterator[Finding]:

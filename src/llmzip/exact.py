@@ -53,7 +53,8 @@ class ExactNetwork:
         if carrier == "vnni" and not carriers.fits_quads(shapes):
             raise ValueError("this network's widths are no multiples of 4, as the vnni carrier needs them")
         self.carrier = carrier or carriers.choose(shapes, rows)
-        if self.carrier in carriers.PACKERS:
+        self.fused = self.carrier in carriers.PACKERS and weights.arch == "gated"
+        if self.fused:
             self.stack = fused.stack(weights, self.carrier)
         else:
             bind = carriers.BINDERS[self.carrier]
@@ -61,7 +62,9 @@ class ExactNetwork:
 
     def session(self, lanes: int, *, recheck: bool = False) -> Session:
         """Return a fresh state for `lanes` texts; `recheck` recomputes about 1 % of all rows another way."""
-        kind = FusedSession if self.carrier in carriers.PACKERS else ProductSession
+        if self.weights.arch != "gated":
+            return OtherSession(self, lanes, recheck)
+        kind = FusedSession if self.fused else ProductSession
         return kind(self, lanes, recheck)
 
 
@@ -129,11 +132,7 @@ class ProductSession(Session):
         x, q, s, inverse_width = work.x, work.q, work.s, np.float32(1.0 / w.width)
         kernels.embed(ids, w.embedding.q, w.embedding.scale, x)
         for i, layer in enumerate(w.layers):
-            kernels.shifted_input(x, inverse_width, layer.token_shift, state.last_token[i], q, s, work.scratch)
-            self._product(layer.token_in, q, work.acc_in)
-            kernels.recur(work.acc_in, s, layer.token_in.scale, layer.forget_bias, state.h[i], q, s, work.scratch)
-            self._product(layer.token_out, q, work.acc)
-            kernels.add_residual(x, work.acc, s, layer.token_out.scale)
+            self._mix_tokens(i, inverse_width)
             kernels.shifted_input(x, inverse_width, layer.channel_shift, state.last_channel[i], q, s, work.scratch)
             self._product(layer.channel_up, q, work.acc_up)
             kernels.square(work.acc_up, s, layer.channel_up.scale, work.q_hidden, s, work.scratch_hidden)
@@ -141,3 +140,26 @@ class ProductSession(Session):
             kernels.add_residual(x, work.acc, s, layer.channel_down.scale)
         kernels.final_rows(x, inverse_width, hidden, scale, work.scratch)
         self._product(w.head_cluster, hidden, work.acc_head)
+
+    def _mix_tokens(self, i: int, inverse_width: np.float32) -> None:
+        """Run the token mixer of layer `i` (Step 3-5)."""
+        layer, state, work = self.network.weights.layers[i], self._state, self._buffers
+        x, q, s = work.x, work.q, work.s
+        kernels.shifted_input(x, inverse_width, layer.token_shift, state.last_token[i], q, s, work.scratch)
+        self._product(layer.token_in, q, work.acc_in)
+        kernels.recur(work.acc_in, s, layer.token_in.scale, layer.forget_bias, state.h[i], q, s, work.scratch)
+        self._product(layer.token_out, q, work.acc)
+        kernels.add_residual(x, work.acc, s, layer.token_out.scale)
+
+
+class OtherSession(ProductSession):
+    """Run another architecture: only the token mixers differ."""
+
+    def __init__(self, network: ExactNetwork, lanes: int, recheck: bool):
+        super().__init__(network, lanes, recheck)
+        from llmzip.architectures import token_mixer
+
+        self._mixers = [token_mixer(layer, lanes) for layer in network.weights.layers]
+
+    def _mix_tokens(self, i: int, inverse_width: np.float32) -> None:
+        self._mixers[i].run(self._buffers, self._product, inverse_width)

@@ -57,6 +57,8 @@ class TorchNetwork:
     """Bind the weights to a torch device."""
 
     def __init__(self, weights: Weights, device: str):
+        if weights.arch != "gated":
+            raise HardwareError(f"models of the architecture {weights.arch} run on the CPU only (use --device cpu)")
         self.weights, self.device = weights, torch.device(device)
         if torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32:
             raise HardwareError("exact inference needs float32 products in full precision (TF32 is on)")

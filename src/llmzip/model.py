@@ -29,11 +29,13 @@ class ModelConfig:
     hidden: int = 1024  # channels inside the MLP
     clusters: int = 256  # classes of the first softmax; 1 = flat head
     longest_memory: int = 600  # tokens; initial time constants are spread from 2 to this
+    arch: str = "gated"  # the token mixer's kind
 
     @property
     def body_multiply_adds(self) -> int:
-        """Return the multiply-adds per token outside the head."""
-        return self.layers * (4 * self.width**2 + 2 * self.width * self.hidden)
+        """Return the multiply-adds with weights per token outside the head."""
+        token_mixer = {"gated": 4, "lstm": 9, "gru": 7, "transformer": 4}[self.arch]
+        return self.layers * (token_mixer * self.width**2 + 2 * self.width * self.hidden)
 
 
 class Recurrence(torch.autograd.Function):
@@ -91,7 +93,11 @@ class TokenMixer(nn.Module):
         nn.init.normal_(self.w_in.weight, std=0.7 / math.sqrt(d))
         nn.init.zeros_(self.w_out.weight)
 
-    def forward(self, n: Tensor, state: tuple[Tensor, Tensor], keep: Tensor):
+    def initial(self, zero: Tensor) -> tuple[Tensor, ...]:
+        """Return the state before a text, from zeros ``[B, d]``."""
+        return zero, zero
+
+    def forward(self, n: Tensor, state: tuple[Tensor, ...], keep: Tensor):
         """Return the output and the next state; `keep` ``[T, B, 1]`` is 0 where a text starts, else 1."""
         h0, last = state
         z, f, g = self.w_in(n + self.shift * shifted(n, last, keep)).float().chunk(3, -1)
@@ -123,15 +129,15 @@ class LanguageModel(nn.Module):
     """Map token ids to the hidden rows from which the two-level head predicts the next token.
 
     `cluster_starts` (int, ``[clusters]``, rising from 0) cuts the sorted vocabulary into the classes of the
-    head.
+    head. `token_mixer` is the class that goes with the architecture.
     """
 
-    def __init__(self, config: ModelConfig, cluster_starts: Tensor):
+    def __init__(self, config: ModelConfig, cluster_starts: Tensor, token_mixer: type[nn.Module] = TokenMixer):
         super().__init__()
         d = config.width
         self.config = config
         self.embedding = nn.Embedding(config.vocab + 1, d)
-        self.token_mixers = nn.ModuleList(TokenMixer(config) for _ in range(config.layers))
+        self.token_mixers = nn.ModuleList(token_mixer(config) for _ in range(config.layers))
         self.channel_mixers = nn.ModuleList(ChannelMixer(config) for _ in range(config.layers))
         self.head_cluster = nn.Parameter(torch.randn(config.clusters, d) * 0.02)
         self.head_token = nn.Parameter(torch.randn(config.vocab, d) * 0.02)
@@ -143,21 +149,21 @@ class LanguageModel(nn.Module):
         """Return the id that starts a text."""
         return self.config.vocab
 
-    def initial_state(self, lanes: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def initial_state(self, lanes: int) -> list[tuple[Tensor, ...]]:
         """Return the state before a text: zeros; what the text starts from is BEGIN's embedding."""
         zero = self.embedding.weight.new_zeros(lanes, self.config.width)
-        return [(zero, zero, zero) for _ in range(self.config.layers)]
+        return [(*mixer.initial(zero), zero) for mixer in self.token_mixers]
 
-    def forward(self, ids: Tensor, state: list[tuple[Tensor, Tensor, Tensor]]):
+    def forward(self, ids: Tensor, state: list[tuple[Tensor, ...]]):
         """Return hidden rows float32 ``[T, B, d]`` and the state after; BEGIN in `ids` resets its lane."""
         keep = (ids != self.begin).to(torch.float32)[..., None]
         x = self.embedding(ids)
         after = []
         layers = zip(self.token_mixers, self.channel_mixers, state, strict=True)
-        for token_mixer, channel_mixer, (h, last_a, last_b) in layers:
-            y, (h, last_a) = token_mixer(normalise(x), (h, last_a), keep)
+        for token_mixer, channel_mixer, (*token_state, last) in layers:
+            y, token_state = token_mixer(normalise(x), tuple(token_state), keep)
             x = x + y
-            y, last_b = channel_mixer(normalise(x), last_b, keep)
+            y, last = channel_mixer(normalise(x), last, keep)
             x = x + y
-            after.append((h, last_a, last_b))
+            after.append((*token_state, last))
         return normalise(x), after

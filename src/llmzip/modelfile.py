@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from llmzip.errors import ModelError
 from llmzip.start import Start
 from llmzip.tokenizer import Tokenizer
-from llmzip.weights import LayerWeights, Matrix, Weights
+from llmzip.weights import LayerWeights, Matrix, OtherLayer, Weights
 
 FILE_VERSION = 0
 PROFILE = "exact-1"
@@ -59,28 +59,34 @@ def unpack7(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return (fields.astype(np.int16) - 64).astype(np.int8).reshape(-1)[:count].reshape(shape)
 
 
-def _matrix_names(layers: int) -> list[str]:
-    parts = ("token.in", "token.out", "channel.up", "channel.down")
-    names = [f"layers.{i}.{part}" for i in range(layers) for part in parts]
-    return ["embedding", *names, "head.cluster", "head.token"]
+def _parts(layer: LayerWeights | OtherLayer) -> dict[str, Matrix | np.ndarray]:
+    """Return what a layer consists of by its names in a file."""
+    if isinstance(layer, OtherLayer):
+        return {name.replace("_", ".", 1): part for name, part in layer.parts().items()}
+    return {
+        "token.in": layer.token_in,
+        "token.out": layer.token_out,
+        "channel.up": layer.channel_up,
+        "channel.down": layer.channel_down,
+        "token.shift": layer.token_shift,
+        "token.forget_bias": layer.forget_bias,
+        "channel.shift": layer.channel_shift,
+    }
 
 
 def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any], start: Start | None = None) -> bytes:
     """Return the bytes of a model file; the same input gives the same bytes. Without `start` the mixer is untrained."""
-    matrices = [m for layer in weights.layers for m in layer.matrices()]
-    named = zip(
-        _matrix_names(len(weights.layers)),
-        [weights.embedding, *matrices, weights.head_cluster, weights.head_token],
-        strict=True,
-    )
-    tensors = {}
-    for name, matrix in named:
-        tensors[name + ".packed"] = pack7(matrix.q)
-        tensors[name + ".scale"] = matrix.scale
+    named: dict[str, Matrix | np.ndarray] = {"embedding": weights.embedding}
     for i, layer in enumerate(weights.layers):
-        tensors[f"layers.{i}.token.shift"] = layer.token_shift
-        tensors[f"layers.{i}.token.forget_bias"] = layer.forget_bias
-        tensors[f"layers.{i}.channel.shift"] = layer.channel_shift
+        named |= {f"layers.{i}.{name}": part for name, part in _parts(layer).items()}
+    named |= {"head.cluster": weights.head_cluster, "head.token": weights.head_token}
+    tensors = {}
+    for name, part in named.items():
+        if isinstance(part, Matrix):
+            tensors[name + ".packed"] = pack7(part.q)
+            tensors[name + ".scale"] = part.scale
+        else:
+            tensors[name] = part
     tensors["head.cluster.starts"] = weights.cluster_starts
     tensors["vocabulary.bytes"] = np.frombuffer(b"".join(tokenizer.tokens), np.uint8)
     tensors["vocabulary.lengths"] = np.array([len(t) for t in tokenizer.tokens], np.uint8)
@@ -95,6 +101,8 @@ def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any], start: St
         "layers": len(weights.layers),
         "vocab": weights.vocab,
     }
+    if weights.arch != "gated":
+        header["arch"] = weights.arch
     text = json.dumps(header, sort_keys=True, ensure_ascii=True)
     return save(tensors, {"llmzip": text})
 
@@ -137,11 +145,9 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
     def matrix(name: str, rows: int, columns: int) -> Matrix:
         return Matrix(unpack7(tensors[name + ".packed"], (rows, columns)), tensors[name + ".scale"])
 
-    built = []
-    for i in range(layers):
-        at = f"layers.{i}."
-        built.append(
-            LayerWeights(
+    def layer(at: str) -> Any:
+        if arch == "gated":
+            return LayerWeights(
                 token_shift=tensors[at + "token.shift"],
                 token_in=matrix(at + "token.in", 3 * width, width),
                 forget_bias=tensors[at + "token.forget_bias"],
@@ -150,7 +156,18 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
                 channel_up=matrix(at + "channel.up", hidden, width),
                 channel_down=matrix(at + "channel.down", width, hidden),
             )
-        )
+        from llmzip.architectures import LAYERS
+
+        if arch not in LAYERS:
+            raise ModelError(f"the model's architecture is not one that this llmzip knows: {arch} (update llmzip)")
+        parts: dict[str, Any] = {}
+        for field, shape in LAYERS[arch].shapes(width, hidden).items():
+            name = at + field.replace("_", ".", 1)
+            parts[field] = matrix(name, *shape) if len(shape) == 2 else tensors[name]
+        return LAYERS[arch](**parts)
+
+    arch = info.get("arch", "gated")
+    built = [layer(f"layers.{i}.") for i in range(layers)]
     starts = integers("head.cluster.starts", np.int32)
     weights = Weights(
         embedding=matrix("embedding", vocab + 1, width),

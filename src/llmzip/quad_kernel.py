@@ -141,3 +141,5 @@ def quad_product(q, packed, acc):
             while row < bottom:
                 _tile_one(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
                 row += 1
+    # numba frees an array after its last use, and an address is none: so both live until the tiles are done.
+    sums[0] = narrow[0, 0]

@@ -5,7 +5,9 @@ The file format is :mod:`llmzip.modelfile`'s; this module says what a network co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,9 +40,19 @@ class Matrix:
             raise ModelError(f"the model's matrix {name} has weights beyond 7 bits")
 
 
+def check_vector(vector: np.ndarray, at: str, shape: tuple[int, ...]) -> None:
+    """Raise ModelError unless a float32 vector has its shape and is bounded."""
+    if vector.shape != shape or vector.dtype != np.float32:
+        raise ModelError(f"a vector of the model's layer {at} has the wrong shape or type")
+    if not (np.abs(vector) <= VECTOR_BOUND).all():
+        raise ModelError(f"a vector of the model's layer {at} is not finite and bounded")
+
+
 @dataclass(frozen=True)
 class LayerWeights:
-    """Hold one layer; `d` is the width."""
+    """Hold one layer of the gated recurrence; `d` is the width."""
+
+    arch: ClassVar[str] = "gated"
 
     token_shift: np.ndarray  # float32 [d]
     token_in: Matrix  # [3 d, d]: candidate, forget gate, output gate
@@ -54,13 +66,60 @@ class LayerWeights:
         """Return the layer's matrix products, in order."""
         return self.token_in, self.token_out, self.channel_up, self.channel_down
 
+    def check(self, at: str, width: int, hidden: int) -> None:
+        """Raise ModelError for anything the exact profile does not allow; `at` names the layer."""
+        self.token_in.check(f"layers.{at}.token.in", 3 * width, width)
+        self.token_out.check(f"layers.{at}.token.out", width, width)
+        self.channel_up.check(f"layers.{at}.channel.up", hidden, width)
+        self.channel_down.check(f"layers.{at}.channel.down", width, hidden)
+        for vector in (self.token_shift, self.forget_bias, self.channel_shift):
+            check_vector(vector, at, (width,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherLayer:
+    """Hold one layer of another architecture: the same channel mixer, and a token mixer that a subclass adds.
+
+    `token_shapes` gives the shapes of its fields for a width; a field ``token_in`` is ``token.in`` in a model file.
+    """
+
+    arch: ClassVar[str]
+    token_shapes: ClassVar[Callable[[int], dict[str, tuple[int, ...]]]]
+
+    channel_shift: np.ndarray  # float32 [d]
+    channel_up: Matrix  # [hidden, d]
+    channel_down: Matrix  # [d, hidden]
+
+    @classmethod
+    def shapes(cls, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of all fields."""
+        channel = {"channel_shift": (width,), "channel_up": (hidden, width), "channel_down": (width, hidden)}
+        return cls.token_shapes(width) | channel
+
+    def parts(self) -> dict[str, Matrix | np.ndarray]:
+        """Return all fields by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Return the matrices that are multiplied with."""
+        return tuple(part for part in self.parts().values() if isinstance(part, Matrix))
+
+    def check(self, at: str, width: int, hidden: int) -> None:
+        """Raise ModelError for anything the exact profile does not allow; `at` names the layer."""
+        for name, shape in self.shapes(width, hidden).items():
+            part: Any = getattr(self, name)
+            if isinstance(part, Matrix):
+                part.check(f"layers.{at}.{name.replace('_', '.', 1)}", *shape)
+            else:
+                check_vector(part, at, shape)
+
 
 @dataclass(frozen=True)
 class Weights:
     """Hold a whole network; raises ModelError for anything the exact profile does not allow."""
 
     embedding: Matrix  # [vocab + 1, d]; the last row is BEGIN
-    layers: tuple[LayerWeights, ...]
+    layers: tuple[LayerWeights | OtherLayer, ...]  # all of one architecture
     head_cluster: Matrix  # [clusters, d]; scales include log2(e) * 4096
     head_token: Matrix  # [vocab, d]; likewise
     cluster_starts: np.ndarray  # int32 [clusters]
@@ -80,16 +139,15 @@ class Weights:
         self.embedding.check("embedding", vocab + 1, width)
         self.head_cluster.check("head.cluster", len(self.cluster_starts), width)
         self.head_token.check("head.token", vocab, width)
+        if len({layer.arch for layer in self.layers}) > 1:
+            raise ModelError("the model mixes architectures")
         for i, layer in enumerate(self.layers):
-            layer.token_in.check(f"layers.{i}.token.in", 3 * width, width)
-            layer.token_out.check(f"layers.{i}.token.out", width, width)
-            layer.channel_up.check(f"layers.{i}.channel.up", hidden, width)
-            layer.channel_down.check(f"layers.{i}.channel.down", width, hidden)
-            for vector in (layer.token_shift, layer.forget_bias, layer.channel_shift):
-                if vector.shape != (width,) or vector.dtype != np.float32:
-                    raise ModelError(f"a vector of the model's layer {i} has the wrong shape or type")
-                if not (np.abs(vector) <= VECTOR_BOUND).all():
-                    raise ModelError(f"a vector of the model's layer {i} is not finite and bounded")
+            layer.check(str(i), width, hidden)
+
+    @property
+    def arch(self) -> str:
+        """Return the name of the architecture."""
+        return self.layers[0].arch
 
     @property
     def begin(self) -> int:

@@ -22,6 +22,7 @@ COMMANDS = {
     "decompress": ("llmzip.cli.convert", "decompress"),
     "test": ("llmzip.cli.convert", "test"),
     "list": ("llmzip.cli.listing", "list_"),
+    "train": ("llmzip.training.command", "train"),
     "bench": ("llmzip.cli.bench", "bench"),
     "inspect": ("llmzip.cli.inspect", "inspect"),
     "generate": ("llmzip.cli.generate", "generate"),

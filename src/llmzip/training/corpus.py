@@ -2,51 +2,91 @@
 
 Documents of one file are separated by a line that holds only the byte 0x1E (record separator); a file without
 one is a document. Documents are cut into pieces, each starting with BEGIN and a fresh state, so that training
-sees what coding sees: lanes start at the top of a file and in the middle of one.
+sees what coding sees: lanes start at the top of a file and in the middle of one. Nothing here holds more than
+a piece per lane in memory: the tokens stay on disk.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from llmzip.output import output_file
 from llmzip.tokenizer import Tokenizer
 
 SEPARATOR = b"\x1e\n"
+BLOCK = 1 << 16  # bytes of a line that are read at once
 
 
 def text_files(paths: Iterable[Path]) -> list[Path]:
-    """List the regular files below `paths` in a fixed order."""
+    """List the regular files below `paths` in a fixed order, but for hidden ones and those in hidden folders."""
     found: list[Path] = []
     for path in paths:
-        found += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        below = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        found += [p for p in below if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     return found
 
 
+def document_parts(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield `(number, part)`: the documents of a file in parts of a line or less, however large the file is."""
+    number, at_line_start, seen = 0, True, False
+    with path.open("rb") as file:
+        while part := file.readline(BLOCK):
+            if at_line_start and part == SEPARATOR:
+                number, seen = number + seen, False  # nothing between two separators is no document
+            else:
+                seen = True
+                yield number, part
+            at_line_start = part.endswith(b"\n")
+
+
 def documents(path: Path) -> Iterator[bytes]:
-    """Yield the documents of a file."""
-    yield from (d for d in path.read_bytes().split(SEPARATOR) if d)
+    """Yield the documents of a file, each as a whole."""
+    for _, parts in groupby(document_parts(path), key=itemgetter(0)):
+        yield b"".join(part for _, part in parts)
 
 
-def pack(tokenizer: Tokenizer, paths: Iterable[Path], target: Path, piece_bytes: int = 65536) -> None:
-    """Tokenise files into the folder `target`.
+def cut_pieces(parts: Iterable[bytes], longest: int, lengths: np.random.Generator) -> Iterator[bytes]:
+    """Cut a document into pieces of random lengths between a quarter of `longest` and `longest` bytes.
 
-    It gets ``tokens.bin`` (uint16) and ``pieces.npy`` (int64 ``[n, 2]``: start, length).
+    So the state is reset anywhere: that is how lanes start.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    pieces, total = [], 0
-    with open(target / "tokens.bin", "wb") as out:
-        for path in paths:
-            for document in documents(path):
-                for at in range(0, len(document), piece_bytes):
-                    ids = tokenizer.encode(document[at : at + piece_bytes])
-                    out.write(ids.astype(np.uint16).tobytes())
-                    pieces.append((total, len(ids)))
-                    total += len(ids)
-    np.save(target / "pieces.npy", np.array(pieces, np.int64))
+    buffer = bytearray()
+    length = int(lengths.integers(max(1, longest // 4), longest + 1))
+    for part in parts:
+        buffer += part
+        while len(buffer) >= length:
+            yield bytes(buffer[:length])
+            del buffer[:length]
+            length = int(lengths.integers(max(1, longest // 4), longest + 1))
+    if buffer:
+        yield bytes(buffer)
+
+
+def pack(tokenizer: Tokenizer, texts: Iterable[Iterable[bytes]], target: Path, longest: int, seed: int) -> None:
+    """Tokenise documents, each given in parts, into the folder `target`, piece by piece.
+
+    It gets ``tokens.bin`` (uint16) and ``pieces.npy`` (int64 ``[n, 2]``: start, length), each when it is
+    complete. A piece has at most `longest` bytes.
+    """
+    lengths = np.random.default_rng(seed)
+    starts = array("q", [0])
+    with output_file(str(target / "tokens.bin"), force=True) as out:
+        for parts in texts:
+            for piece in cut_pieces(parts, longest, lengths):
+                ids = tokenizer.encode(piece)
+                out.write(ids.astype(np.uint16).tobytes())
+                starts.append(starts[-1] + len(ids))
+    bounds = np.array(starts, np.int64)
+    with output_file(str(target / "pieces.npy"), force=True) as out:
+        np.save(out, np.stack([bounds[:-1], np.diff(bounds)], axis=1))
 
 
 class Packed:
@@ -102,11 +142,11 @@ class Streams:
         both = torch.from_numpy(np.ascontiguousarray(rows.T))
         return both[:-1], both[1:]
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Return the position, small and picklable."""
         return {"epoch": self._epoch, "dealt": self._dealt, "lanes": list(self._lane)}
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue at a position that :meth:`state` returned."""
         self._epoch, self._dealt = state["epoch"], state["dealt"]
         self._order = self._shuffle()

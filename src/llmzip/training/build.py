@@ -1,0 +1,324 @@
+"""From text to a model file, step by step; each step's result is kept, so that an interrupted training goes on.
+
+1. survey: which files and documents there are, and what is held out
+2. vocabulary: byte-pair encoding
+3. packing: text to tokens on the disk, cut into pieces
+4. initialisation: an untrained network, or the one to personalise
+5. training: forward pass, loss, backward pass, update (:mod:`llmzip.training.trainer`)
+6. export: integers, self-test, model card
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmzip import models, selftest
+from llmzip.errors import FileError
+from llmzip.model import LanguageModel, ModelConfig
+from llmzip.modelfile import Model, dump, parse
+from llmzip.output import check_target, output_file
+from llmzip.tokenizer import Tokenizer
+from llmzip.training import card, plot
+from llmzip.training.bpe import train_bpe
+from llmzip.training.corpus import Packed, pack
+from llmzip.training.evaluation import Heldout
+from llmzip.training.export import export, restore
+from llmzip.training.recipe import (
+    SIZES,
+    TINY_BELOW,
+    TOKENIZER_BYTES,
+    Recipe,
+    Shape,
+    config_for,
+    lanes_and_window,
+    piece_bytes_for,
+    vocabulary_for,
+)
+from llmzip.training.survey import Survey, survey
+from llmzip.training.token_mixers import new_model
+from llmzip.training.trainer import BEST, CHECKPOINT, METRICS, Trainer, load_model
+from llmzip.training.workers import Workers
+from llmzip.tree import DecisionTree, choose_clusters
+
+PLAN, VOCABULARY, TOKENS, PIECES, CURVE = "plan.json", "vocabulary.npz", "tokens.bin", "pieces.npy", "loss.png"
+COUNTED_TOKENS = 30_000_000  # are enough to know how often each token occurs
+FINE_TUNING = 0.1  # the rates of personalising, as a share of those of training
+EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small texts are learnt by heart beyond it
+
+
+@dataclass(frozen=True)
+class Request:
+    """Hold what the user asked for; None where the text decides."""
+
+    paths: tuple[Path, ...]
+    output: Path
+    work: Path | None = None
+    resume: bool = False
+    force: bool = False
+    start: str | None = None
+    arch: str | None = None
+    size: str | None = None
+    width: int | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    vocab: int | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    lanes: int | None = None
+    window: int | None = None
+    patience: int = 6
+    checkpoint_seconds: float = 300
+    seed: int = 1
+    device: str = "auto"
+    threads: int = 1
+    quiet: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder to work in."""
+        return self.work or self.output.with_suffix(".train")
+
+    @property
+    def card(self) -> Path:
+        """Return the model card's file."""
+        return self.output.with_suffix(".md")
+
+    def shape(self, text_bytes: int) -> Shape:
+        """Return the network's shape."""
+        named = SIZES[self.size or ("tiny" if text_bytes < TINY_BELOW else "small")]
+        most = self.vocab or named.vocab
+        return Shape(
+            self.width or named.width,
+            self.layers or named.layers,
+            self.hidden or named.hidden,
+            vocabulary_for(text_bytes, most),
+            self.arch or named.arch,
+        )
+
+    def recipe(self, tokens: int, processes: int) -> Recipe:
+        """Return how to train."""
+        lanes, window = lanes_and_window(tokens, processes)
+        if self.lanes:
+            lanes = -(-self.lanes // processes) * processes
+        window = self.window or window
+        minutes, steps = self.minutes or math.inf, self.steps or math.inf
+        if not self.minutes and not self.steps:
+            minutes, steps = MINUTES, math.ceil(EPOCHS * tokens / (lanes * window))
+        usual = Recipe()
+        speed = FINE_TUNING if self.start else 1.0
+        return Recipe(
+            minutes=minutes,
+            steps=steps,
+            lanes=lanes,
+            window=window,
+            matrix_rate=usual.matrix_rate * speed,
+            vector_rate=usual.vector_rate * speed,
+            warmup_steps=int(min(usual.warmup_steps, steps // 10 + 1)),
+            seed=self.seed,
+            checkpoint_seconds=self.checkpoint_seconds,
+            patience=self.patience,
+        )
+
+
+def build(request: Request) -> None:
+    """Train as requested; raises FileError, ModelError and OSError for what is the user's to mend."""
+    workers = Workers.join(request.device)
+    torch.set_num_threads(max(1, request.threads))
+    try:
+        _Build(request, workers).run()
+    finally:
+        workers.leave()
+
+
+class _Build:
+    def __init__(self, request: Request, workers: Workers):
+        self.request, self.workers, self.folder = request, workers, request.folder
+
+    def _say(self, text: str) -> None:
+        if self.workers.leads and not self.request.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def run(self) -> None:
+        """Do all steps."""
+        request = self.request
+        check_target(str(request.output), source=None, force=request.force or request.resume)
+        made = (self.folder, request.output, request.card)
+        text = survey(request.paths, request.seed, without=made)
+        self._say(
+            f"survey: {len(text.files)} files, {len(text.sizes)} documents, {_size(int(text.sizes.sum()))}, of which "
+            f"{_size(int(text.sizes.sum()) - text.train_bytes)} held out"
+            + (f"; {text.skipped} binary files skipped" if text.skipped else "")
+        )
+        shipped = models.load(request.start) if request.start else None
+        if self.workers.leads:
+            self._prepare_folder(text, shipped)
+        self.workers.wait()
+        tokenizer = shipped.tokenizer if shipped else self._vocabulary(text)
+        packed = self._packed(text, tokenizer)
+        model = self._initialise(text, tokenizer, packed, shipped)
+        heldout = Heldout(tokenizer, text.heldout_texts())
+        trainer = self._train(tokenizer, packed, model, heldout)
+        if self.workers.leads:
+            self._export(text, tokenizer, trainer, heldout)
+
+    def _prepare_folder(self, text: Survey, shipped: Model | None) -> None:
+        """Make the folder, or make sure that what it holds is this training."""
+        request, folder = self.request, self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if request.force:
+            for name in (PLAN, VOCABULARY, TOKENS, PIECES, CHECKPOINT, BEST, METRICS, CURVE):
+                (folder / name).unlink(missing_ok=True)
+        plan: dict[str, Any] = {
+            "text": text.fingerprint(),
+            "shape": None if shipped else asdict(request.shape(text.train_bytes)),
+            "from": shipped.digest.hex() if shipped else None,
+            "seed": request.seed,
+        }
+        path = folder / PLAN
+        if path.exists():
+            if not request.resume:
+                raise FileError(str(folder), "holds a training already (use --resume to go on, -f to begin anew)")
+            begun = json.loads(path.read_text())
+            different = [key for key in plan if begun.get(key) != plan[key]]
+            if different:
+                raise FileError(str(folder), f"was begun with another {different[0]} (give the same, or use -f)")
+        else:
+            with output_file(str(path), force=True) as out:
+                out.write(json.dumps(plan, indent=1).encode())
+
+    def _vocabulary(self, text: Survey) -> Tokenizer:
+        path, wanted = self.folder / VOCABULARY, self.request.shape(text.train_bytes).vocab
+        if self.workers.leads and not path.exists():
+            share = min(1.0, TOKENIZER_BYTES / text.train_bytes)
+            tokens, ranks = train_bpe(_sample(text, share), wanted)
+            offsets = np.cumsum([0, *map(len, tokens)]).astype(np.int64)
+            with output_file(str(path), force=True) as out:
+                np.savez(out, blob=np.frombuffer(b"".join(tokens), np.uint8), offsets=offsets, ranks=ranks)
+        self.workers.wait()
+        tokenizer = load_tokenizer(path)
+        self._say(f"vocabulary: {tokenizer.size} tokens")
+        return tokenizer
+
+    def _packed(self, text: Survey, tokenizer: Tokenizer) -> Packed:
+        if self.workers.leads and not (self.folder / PIECES).exists():
+            pack(tokenizer, text.training_texts(), self.folder, piece_bytes_for(text.train_bytes), self.request.seed)
+        self.workers.wait()
+        packed = Packed(self.folder)
+        each = text.train_bytes / len(packed.tokens)
+        self._say(f"packing: {len(packed.tokens):,} tokens of {each:.2f} bytes, {len(packed.pieces):,} pieces")
+        return packed
+
+    def _initialise(self, text: Survey, tokenizer: Tokenizer, packed: Packed, shipped: Model | None) -> LanguageModel:
+        if shipped:
+            self._say(f"initialisation: the weights of {self.request.start}")
+            return restore(shipped.weights)
+        config: ModelConfig = config_for(self.request.shape(text.train_bytes), tokenizer.size)
+        counts = np.bincount(packed.tokens[:COUNTED_TOKENS], minlength=tokenizer.size) + 0.5
+        starts = choose_clusters(DecisionTree.build(tokenizer.tokens), counts, config.clusters)
+        torch.manual_seed(self.request.seed)
+        model = new_model(config, torch.from_numpy(starts.astype(np.int64)))
+        self._say(
+            f"initialisation: {config.arch}, width {config.width}, {config.layers} layers, hidden {config.hidden}, "
+            f"{config.clusters} clusters: {config.body_multiply_adds / 1e6:.1f} M multiply-adds per token"
+        )
+        return model
+
+    def _train(self, tokenizer: Tokenizer, packed: Packed, model: LanguageModel, heldout: Heldout) -> Trainer:
+        recipe = self.request.recipe(len(packed.tokens), self.workers.count)
+        token_bytes = np.diff(tokenizer.offsets)
+        trainer = Trainer(model, packed, recipe, self.folder, token_bytes, self.workers)
+        if self.request.resume and (self.folder / CHECKPOINT).exists():
+            trainer.resume()
+            self._say(f"resumed at step {trainer.step}")
+        limits = ((recipe.minutes, "minutes"), (recipe.steps, "steps"))
+        budget = " or ".join(f"{limit:g} {unit}" for limit, unit in limits if limit < math.inf)
+        self._say(
+            f"training: {budget} on {self.workers.device.type}, {recipe.lanes} lanes of {recipe.window} tokens, "
+            f"{self.workers.count} processes, {torch.get_num_threads()} threads"
+        )
+        with _interruptible() as stopped:
+            trainer.run(heldout.bits_per_byte, stopped, quiet=self.request.quiet)
+        reason = "interrupted" if stopped() else "held-out text got no cheaper" if trainer.used < 1 else "finished"
+        self._say(f"{reason} at step {trainer.step}, {trainer.tokens:,} tokens, {trainer.elapsed / 60:.1f} minutes")
+        return trainer
+
+    def _export(self, text: Survey, tokenizer: Tokenizer, trainer: Trainer, heldout: Heldout) -> None:
+        request = self.request
+        best = self.folder / BEST
+        model = load_model(best if best.exists() else self.folder / CHECKPOINT)
+        info: dict[str, Any] = {
+            "name": request.output.stem,
+            "training": {
+                "bytes": text.train_bytes,
+                "steps": trainer.step,
+                "tokens": trainer.tokens,
+                "seed": request.seed,
+                "from": request.start,
+            },
+        }
+        weights = export(model)
+        start = models.load(request.start or models.DEFAULT).start  # of the mixer
+        info["selftest"] = selftest.make(Model(weights, tokenizer, b"", info, start))
+        data = dump(weights, tokenizer, info, start)
+        with output_file(str(request.output), force=request.force or request.resume) as out:
+            out.write(data)
+        measured = card.measure(parse(data), model, heldout)
+        facts = card.Facts(request.output, text, trainer, measured)
+        with output_file(str(request.card), force=True) as out:
+            out.write(facts.markdown().encode())
+        plot.draw(self.folder / METRICS, self.folder / CURVE)
+        self._say(f"export: {request.output}, {_size(len(data))}; {measured['all'].summary()}")
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read a vocabulary from a work folder."""
+    with np.load(path) as stored:
+        return Tokenizer.from_arrays(stored["blob"], stored["offsets"], stored["ranks"])
+
+
+def _sample(text: Survey, share: float) -> Iterator[bytes]:
+    """Yield the first `share` of what is trained on of every document."""
+    for size, parts in zip(text.trained[text.trained > 0].tolist(), text.training_texts(), strict=True):
+        left = math.ceil(share * size)
+        taken = []
+        for part in parts:
+            taken.append(part[:left])
+            left -= len(part)
+            if left <= 0:
+                break
+        yield b"".join(taken)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C or SIGTERM only be remembered: yields a function that tells. The second acts as usual."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    seen: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        seen.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

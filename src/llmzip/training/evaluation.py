@@ -1,0 +1,84 @@
+"""What a network, float or exact, pays for text that it was not trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from llmzip.engine import Engine
+from llmzip.lanes import cut, inputs_of
+from llmzip.model import LanguageModel
+from llmzip.tokenizer import Tokenizer
+from llmzip.training.export import LOGIT_UNIT
+from llmzip.training.loss import TwoLevelCrossEntropy
+
+STEPS = 256  # run at once
+TOKENS_PER_LANE = 1024  # fewer would measure cold starts
+
+
+@torch.no_grad()
+def nats_of(model: LanguageModel, ids: np.ndarray, lanes: int) -> float:
+    """Return what the model pays for tokens ``[n]`` cut into `lanes` fresh lanes, in nats."""
+    grid = cut(ids, lanes)
+    device = model.embedding.weight.device
+    inputs = torch.from_numpy(inputs_of(grid, model.begin)).to(device, torch.int64)
+    targets = torch.from_numpy(grid).to(device, torch.int64)
+    state, nats = model.initial_state(lanes), 0.0
+    for at in range(0, len(grid), STEPS):
+        hidden, state = model(inputs[at : at + STEPS], state)
+        total, _ = TwoLevelCrossEntropy.apply(
+            hidden.flatten(0, 1),
+            model.head_cluster,
+            model.head_token,
+            targets[at : at + STEPS].flatten(),
+            model.cluster_starts,
+        )
+        nats += float(total)
+    return nats
+
+
+class Heldout:
+    """Hold texts by domain, and measure a float network on them again and again."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: Mapping[str, Sequence[bytes]]):
+        self.texts = {domain: b"".join(parts) for domain, parts in texts.items()}
+        self._tokens = {domain: tokenizer.encode(text) for domain, text in self.texts.items()}
+        self.lanes = {domain: max(1, min(16, len(ids) // TOKENS_PER_LANE)) for domain, ids in self._tokens.items()}
+
+    def bits(self, model: LanguageModel) -> dict[str, float]:
+        """Return the bits for each domain."""
+        return {domain: nats_of(model, ids, self.lanes[domain]) / math.log(2) for domain, ids in self._tokens.items()}
+
+    def bits_per_byte(self, model: LanguageModel) -> float:
+        """Return the mean over all bytes."""
+        return sum(self.bits(model).values()) / sum(map(len, self.texts.values()))
+
+
+def exact_bits(engine: Engine, data: bytes, lanes: int = 16) -> float:
+    """Return what the exact network alone would pay for `data`, without the adaptive stage."""
+    grid = cut(engine.tokenizer.encode(data), lanes)
+    session, inputs = engine.session(lanes), inputs_of(grid, engine.begin)
+    starts = engine.tree.starts
+    nats = 0.0
+    for at in range(0, len(grid), STEPS):
+        seen = session.run(np.ascontiguousarray(inputs[at : at + STEPS]))
+        coded = grid[at : at + STEPS] >= 0
+        token, scale = grid[at : at + STEPS][coded], seen.scale[coded][:, None]
+        cluster = engine.tree.cluster_of[token]
+        nats += _cost(seen.cluster_acc[coded], scale, engine.head.cluster_scales, cluster)
+        hidden = seen.hidden[coded].astype(np.float64)
+        for k in np.unique(cluster).tolist():
+            rows, members = cluster == k, slice(int(starts[k]), int(starts[k + 1]))
+            acc = hidden[rows] @ engine.head.weights[members].astype(np.float64).T  # whole numbers: exact
+            nats += _cost(acc, scale[rows], engine.head.token_scales[members], token[rows] - members.start)
+    return nats / math.log(2)
+
+
+def _cost(acc: np.ndarray, scale: np.ndarray, scales: np.ndarray, chosen: np.ndarray) -> float:
+    """Return the nats for `chosen` int ``[N]`` by the softmax over the products `acc` ``[N, C]``."""
+    logits = np.rint(acc.astype(np.float32) * scale * scales).astype(np.float64) / LOGIT_UNIT
+    logits -= logits.max(axis=1, keepdims=True)
+    return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(chosen)), chosen]).sum())

@@ -1,0 +1,373 @@
+"""``llmzip train``: from a folder of text to a model that compresses, whatever happens on the way."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from texts import words
+
+from llmzip import codec, models, selftest
+from llmzip.doctor import replay
+from llmzip.engine import Engine
+from llmzip.errors import FileError, HardwareError, ModelError
+from llmzip.modelfile import Model, read
+from llmzip.training.build import Request, build
+from llmzip.training.command import train
+from llmzip.training.evaluation import exact_bits
+from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
+from llmzip.training.survey import survey
+
+COMMAND = [sys.executable, "-m", "llmzip", "train"]
+SHAPE = {"width": 32, "layers": 2, "hidden": 64, "vocab": 400}
+OPTIONS = [text for name, value in SHAPE.items() for text in (f"--{name}", str(value))] + ["-T", "1"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keep torch from waiting for a second thread at every small product."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Return a folder with 40 KB of text in 15 documents."""
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = [words(400, seed) for seed in range(15)]
+    (folder / "letters").mkdir()
+    (folder / "letters" / "a.txt").write_bytes(b"\x1e\n".join(texts[:10]))
+    (folder / "notes_1.txt").write_bytes(b"\x1e\n".join(texts[10:]))
+    return folder
+
+
+def log(lines: int, seed: int) -> bytes:
+    """Return a log: another kind of text."""
+    rng = random.Random(seed)
+    kinds = ("INFO [core] started worker", "WARN [net] retrying connection to host", "INFO [db] committed batch")
+    times = itertools.accumulate(rng.randrange(9) for _ in range(lines))
+    return "".join(
+        f"07:{t // 60 % 60:02}:{t % 60:02} {rng.choice(kinds)} {rng.randrange(50)}\n" for t in times
+    ).encode()
+
+
+def weights_of(model: Model) -> list[np.ndarray]:
+    w = model.weights
+    return [m.q for m in (w.embedding, w.head_cluster, w.head_token, *(m for x in w.layers for m in x.matrices()))]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    pairs = zip(weights_of(read(a)), weights_of(read(b)), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory) -> Path:
+    """Return a model trained for 30 steps."""
+    path = tmp_path_factory.mktemp("trained") / "mine.safetensors"
+    build(Request((corpus,), path, steps=30, quiet=True, **SHAPE))
+    return path
+
+
+# What it makes
+
+
+def test_trained_model_compresses_and_archives_name_it(trained: Path, monkeypatch) -> None:
+    text = words(600, 99)
+    monkeypatch.delenv(models.SEARCH_PATH, raising=False)
+    archive = codec.compress(text, model=str(trained))
+    assert len(archive) < 0.5 * len(text)
+    assert read(trained).digest[:8] in archive
+    with pytest.raises(ModelError, match="LLMZIP_MODEL_PATH"):
+        codec.decompress(archive)
+    monkeypatch.setenv(models.SEARCH_PATH, str(trained.parent))
+    assert codec.decompress(archive) == text
+
+
+def test_training_leaves_a_card_and_metrics(trained: Path) -> None:
+    card = trained.with_suffix(".md").read_text()
+    assert read(trained).digest.hex() in card
+    for domain in ("letters", "notes", "all"):
+        row = next(line for line in card.splitlines() if line.startswith(f"| {domain} |"))
+        size, archive, exact, floating = (float(cell) for cell in row.split("|")[2:6])
+        assert size > 0
+        assert archive < 8
+        assert exact == pytest.approx(floating, rel=0.02)
+    lines = [json.loads(line) for line in (trained.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["bits_per_byte"] for line in lines if "bits_per_byte" in line]
+    assert losses[-1] < 0.95 * losses[0]
+    assert lines[-1]["step"] == 30
+    assert "heldout_bits_per_byte" in lines[-1]
+
+
+def test_same_seed_gives_the_same_file(corpus: Path, trained: Path, tmp_path: Path) -> None:
+    again, other = (tmp_path / name / trained.name for name in ("again", "other"))
+    for path, seed in ((again, 1), (other, 2)):
+        path.parent.mkdir()
+        build(Request((corpus,), path, steps=30, seed=seed, quiet=True, **SHAPE))
+    assert again.read_bytes() == trained.read_bytes()
+    assert not same_weights(other, trained)
+
+
+def test_self_test_passes_here_and_fails_where_something_is_computed_differently(trained: Path) -> None:
+    model = read(trained)
+    selftest.verify(model)
+    wrong = {**model.info["selftest"], "network_sha256": "0" * 64}
+    with pytest.raises(HardwareError, match="exactly"):
+        selftest.verify(replace(model, info={"selftest": wrong}))
+    replay(model)
+    with pytest.raises(HardwareError, match="exactly"):
+        replay(replace(model, info={"selftest": wrong}))
+    wrong = {**model.info["selftest"], "payload_sha256": "0" * 64}
+    with pytest.raises(ModelError, match="codes differently"):
+        selftest.verify(replace(model, info={"selftest": wrong}))
+    with pytest.raises(ModelError, match="no self-test"):
+        selftest.verify(replace(model, info={}))
+
+
+def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_bytes(log(600, 1))
+    path = tmp_path / "own.safetensors"
+    build(Request((tmp_path / "own.txt",), path, start=str(trained), steps=120, quiet=True))
+    before, after = read(trained), read(path)
+    assert after.tokenizer.tokens == before.tokenizer.tokens
+    assert np.array_equal(after.weights.cluster_starts, before.weights.cluster_starts)
+    assert after.weights.width == 32
+    bits = [exact_bits(Engine(model), log(60, 2), 1) for model in (before, after)]
+    assert bits[1] < 0.8 * bits[0]
+
+
+# Interruptions
+
+
+def run(corpus: Path, output: Path, *options: str) -> subprocess.Popen:
+    command = [*COMMAND, str(corpus), "-o", str(output), *OPTIONS, *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_steps(folder: Path, process: subprocess.Popen) -> None:
+    """Wait until a few steps are in the metrics."""
+    deadline = time.monotonic() + 100
+    while process.poll() is None and time.monotonic() < deadline:
+        path = folder / "metrics.jsonl"
+        if path.exists() and path.read_text().count("\n") >= 2 and (folder / "checkpoint.pt").exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.communicate())
+
+
+def test_training_killed_in_the_middle_resumes_to_the_same_model(corpus: Path, tmp_path: Path) -> None:
+    whole, cut = (tmp_path / name / "m.safetensors" for name in ("whole", "cut"))
+    for path in (whole, cut):
+        path.parent.mkdir()
+    steps = ("--steps", "400", "--checkpoint-seconds", "0", "-q")
+    killed = run(corpus, cut, *steps)
+    wait_for_steps(cut.parent / "m.train", killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not cut.exists()
+    resumed = run(corpus, cut, *steps, "--resume")
+    assert resumed.communicate() == (None, "")
+    build(Request((corpus,), whole, steps=400, quiet=True, **SHAPE))
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_ctrl_c_exports_what_there_is(corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    process = run(corpus, path, "--minutes", "10", "--checkpoint-seconds", "0")
+    wait_for_steps(tmp_path / "m.train", process)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert process.returncode == 0
+    assert "interrupted at step" in told
+    selftest.verify(read(path))
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    build(Request((corpus,), one, steps=40, quiet=True, **SHAPE))
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "llmzip",
+        "train",
+    ]
+    options = [str(corpus), "-o", str(two), *OPTIONS, "--steps", "40", "-q"]
+    subprocess.run([*launch, *options], check=True, capture_output=True)
+
+    def heldout(path: Path) -> float:
+        lines = [json.loads(x) for x in (path.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()]
+        return [x["heldout_bits_per_byte"] for x in lines if "heldout_bits_per_byte" in x][-1]
+
+    assert heldout(two) == pytest.approx(heldout(one), rel=0.03)
+
+
+# Errors
+
+
+def failing(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(train, [str(a) for a in arguments])
+    return result.exit_code, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "corpus: holds no files (give files of text, or folders with them)"),
+        ({"x.bin": b"a\0b"}, "corpus: holds binary files only (give files of text, or folders with them)"),
+        ({"x.txt": b"short"}, "corpus: 5 bytes of text are too little to train on (give at least 20000)"),
+    ],
+)
+def test_unfit_corpus_is_one_line_and_exit_code_1(
+    content: dict[str, bytes], message: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    for name, data in content.items():
+        (Path("corpus") / name).write_bytes(data)
+    assert failing("corpus", "-o", "m.safetensors") == (1, f"llmzip: {message}\n")
+    assert os.listdir() == ["corpus"]
+
+
+def test_missing_binary_and_existing_files_are_told(corpus: Path, trained: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = ("-o", "m.safetensors")
+    assert failing("nosuch", *output) == (1, "llmzip: nosuch: No such file or directory\n")
+    assert failing("/dev/null", *output)[1].startswith("llmzip: /dev/null: is no regular file")
+    assert failing(trained, *output)[1].startswith(f"llmzip: {trained}: is binary")
+    assert failing(corpus, "-o", trained) == (1, f"llmzip: {trained}: exists already (use -f to overwrite it)\n")
+    folder = trained.with_suffix(".train")
+    code, told = failing(corpus, *output, "--work", folder, *OPTIONS, "-q")
+    assert (code, told) == (
+        1,
+        f"llmzip: {folder}: holds a training already (use --resume to go on, -f to begin anew)\n",
+    )
+    code, told = failing(corpus, *output, "--work", folder, "--resume", "--width", "64", "-q")
+    assert (code, told.split(": ", 2)[2]) == (1, "was begun with another shape (give the same, or use -f)\n")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["-o", "m.bin"],
+        ["-o", "m.safetensors", "--from", "default", "--width", "64"],
+        ["-o", "m.safetensors", "--resume", "-f"],
+        ["-o", "m.safetensors", "--width", "33"],
+        ["-o", "m.safetensors", "--size", "huge"],
+        [],
+    ],
+)
+def test_wrong_usage_has_exit_code_2(wrong: list[str], corpus: Path) -> None:
+    assert failing(corpus, *wrong)[0] == 2
+
+
+def test_full_disk_is_told_and_training_goes_on_later(corpus: Path, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "m.safetensors"
+    options = (corpus, "-o", path, *OPTIONS, "--steps", "10", "-q")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        code, told = failing(*options)
+    assert code == 1
+    assert told.startswith(f"llmzip: {tmp_path / 'm.train' / 'plan.json'}: No space left on device (")
+    assert list((tmp_path / "m.train").iterdir()) == []
+    assert failing(*options, "--resume") == (0, "")
+    assert path.exists()
+
+
+def test_help_of_train_needs_neither_torch_nor_numba() -> None:
+    code = "import sys; from llmzip.cli import cli; cli(['train', '--help'], standalone_mode=False); "
+    code += "sys.exit(bool({'torch', 'numba'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "--checkpoint-seconds" in shown
+
+
+# The survey and what follows from it
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def surveyed(folder: Path, seed: int = 1) -> tuple[list[bytes], dict[str, list[bytes]]]:
+    found = survey([folder], seed)
+    return [b"".join(parts) for parts in found.training_texts()], found.heldout_texts()
+
+
+def test_whole_documents_are_held_out_of_many(tmp_path: Path) -> None:
+    texts = [f"document {i}\n".encode() + words(300, i) for i in range(40)]
+    training, heldout = surveyed(write(tmp_path, {"a.txt": b"\x1e\n".join(texts)}))
+    held = heldout["a"]
+    assert sorted(training + held) == sorted(texts)
+    assert 1 <= len(held) <= 3
+    assert surveyed(tmp_path)[1] == heldout
+    assert surveyed(tmp_path, seed=2)[1] != heldout
+
+
+def test_ends_are_held_out_of_few_documents(tmp_path: Path) -> None:
+    texts = {"x/a.txt": words(3000, 1), "x/b.txt": words(2000, 2), "y_1.txt": words(1000, 3)}
+    training, heldout = surveyed(write(tmp_path, texts))
+    assert list(heldout) == ["x", "y"]
+    for whole, start, end in zip(texts.values(), training, [*heldout["x"], *heldout["y"]], strict=True):
+        assert start + end == whole
+        assert 0.04 < len(end) / len(whole) < 0.06
+
+
+def test_own_output_and_binary_files_are_no_corpus(tmp_path: Path) -> None:
+    files = {"a.txt": words(9000), "m.train/metrics.jsonl": b"{}", "m.md": b"# Model", "photo": b"\x89PNG\0"}
+    write(tmp_path, files)
+    found = survey([tmp_path], 1, without=[tmp_path / "m.train", tmp_path / "m.md"])
+    assert [path.name for path in found.files] == ["a.txt"]
+    assert found.skipped == 1
+
+
+def test_file_that_grows_during_training_is_what_it_was(tmp_path: Path) -> None:
+    write(tmp_path, {"a.txt": words(3000, 1), "b.txt": words(3000, 2)})
+    found = survey([tmp_path], 1)
+    before = [b"".join(parts) for parts in found.training_texts()]
+    with (tmp_path / "a.txt").open("ab") as file:
+        file.write(b"more\n\x1e\nanother document")
+    assert [b"".join(parts) for parts in found.training_texts()] == before
+
+
+def test_survey_refuses_a_missing_path(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="No such file") as caught:
+        survey([tmp_path / "nosuch"], 1)
+    assert caught.value.filename == str(tmp_path / "nosuch")
+
+
+def test_small_corpora_get_small_settings() -> None:
+    assert 900 < vocabulary_for(100_000, 16384) < 1100
+    assert vocabulary_for(1000, 16384) == 320
+    assert vocabulary_for(100_000_000, 16384) == 16384
+    assert lanes_and_window(40_000, 1) == (8, 64)
+    assert lanes_and_window(10**9, 1) == (64, 128)
+    assert lanes_and_window(10**9, 3) == (66, 128)
+    assert piece_bytes_for(100_000) == 1562
+    assert piece_bytes_for(10**9) == 65536
