@@ -177,6 +177,7 @@ def test_archive_info(tiny, archive):
         assert (info.decompressed_size, info.compressed_size) == (len(TEXT) + 100, len(both))
         assert info.frames == 7
         assert info.models == (archive[5:13].hex(),)
+        assert 1e8 < info.memory < 1e9
     assert llmzip.archive_info(io.BytesIO(llmzip.compress(noise(100)))).models == ("none",)
 
 

@@ -472,7 +472,7 @@ def test_list(llmzip_):
     code, out, err = llmzip_("list", "a.txt.lz", "missing", "b.txt.lz", "empty.lz")
     assert (code, err) == (1, "llmzip: missing: No such file or directory\n")
     rows = [line.split() for line in out.decode().splitlines()]
-    assert rows[0] == ["compressed", "uncompressed", "ratio", "frames", "lanes", "model", "name"]
+    assert rows[0] == ["compressed", "uncompressed", "ratio", "frames", "lanes", "memory", "model", "name"]
     for row, name in zip(rows[1:4], ("a.txt", "b.txt", "empty"), strict=True):
         compressed, size = os.path.getsize(name + ".lz"), os.path.getsize(name)
         assert row[:4] == [

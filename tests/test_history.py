@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmzip.history import (
-    BYTE_CONTEXTS,
     MATCH_LEAST,
     MATCH_STATES,
-    MATCHES,
     append,
     byte_contexts,
     new_history,
     owner_of,
     state_of_match,
 )
+from llmzip.memory import MATCHES
+from llmzip.start import BYTE_CONTEXTS
 
 
 def fill(text, lane_bytes, poison=None):

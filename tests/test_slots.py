@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from llmzip.slots import MAX_BITS, SIZE, find, new_slots, place_of, slots_for
+from llmzip.memory import SLOT_BITS, slots_for
+from llmzip.slots import SIZE, find, new_slots, place_of
 
 
 def test_a_context_finds_its_slot_again():
@@ -31,7 +32,7 @@ def test_the_least_known_of_three_gives_way():
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 1 << 20, 1 << 26])
 def test_memory_is_bounded_whatever_the_frame(size):
-    assert slots_for(size) <= 1 << MAX_BITS
+    assert slots_for(size) <= 1 << SLOT_BITS[1]
     assert slots_for(size) & (slots_for(size) - 1) == 0
 
 

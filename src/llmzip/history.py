@@ -13,25 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from llmzip.jit import inlined
+from llmzip.memory import MATCHES, matches_for
 from llmzip.vectors import unowned
 
 MASK32 = 0xFFFFFFFF
 # Odd and below 2^30: products with 32-bit values stay within int64.
 MULTIPLIER_A, MULTIPLIER_B = 0x2C1B3C6D, 0x297A2D39
 
-MATCHES = 2  # match models, the first for long repeats
 MATCH_STATES = 1024  # what a match model's success depends on; see `state_of_match`
-MATCH_LEAST = (12, 5)  # bytes that must agree
+MATCH_LEAST = (12, 5)  # bytes that must agree for each match model
 MATCH_LONGEST = 65535
 MATCH_VERIFIED = 48  # bytes compared at most when a match is found
 MISSES_FORGIVEN = 8  # wrong predictions in a row after which a match is given up
-MAX_TABLE_BITS = 22
 
 TOKEN_ENDS = 256  # added to a byte of the text where a token ended
 PADDING = 256  # a hostile frame may write a token, of at most 255 bytes, beyond the end before it is refused
-
-# The contexts made from bytes; see `byte_contexts`.
-BYTE_CONTEXTS = 14
 
 # A lane. Positions are indices of `text`.
 LANE = np.dtype(
@@ -85,11 +81,10 @@ def new_history(lane_bytes: list[int]) -> History:
     lanes["at"] = lanes["line"] = lanes["start"]
     lanes["line_before"] = lanes["previous"] = lanes["expected"] = lanes["pointer"] = -1
     lanes["indenting"] = 1
-    bits = min(max(size.bit_length(), 12), MAX_TABLE_BITS)
     return History(
         np.zeros(size + PADDING, np.uint16),
         lanes,
-        np.zeros(MATCHES << bits, np.int32),
+        np.zeros(MATCHES * matches_for(size), np.int32),
         np.zeros(2 << 16, np.int32),
     )
 

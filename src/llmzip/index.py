@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import BinaryIO
 
-from llmzip import models
+from llmzip import memory, models
 from llmzip.errors import FormatError, TruncatedError
 from llmzip.format import (
     FOOTER,
@@ -55,13 +55,17 @@ class FrameInfo:
 
 @dataclass(frozen=True)
 class ArchiveInfo:
-    """Describe a whole file: sizes in bytes, number of frames, most lanes of any, the models needed."""
+    """Describe a whole file: sizes in bytes, number of frames, most lanes of any, the models needed.
+
+    `memory` is about what decompressing takes, in bytes.
+    """
 
     decompressed_size: int
     compressed_size: int
     frames: int
     lanes: int
     models: tuple[str, ...]
+    memory: int
     format_version: int = VERSION
 
 
@@ -81,7 +85,8 @@ def archive_info(file: BinaryIO) -> ArchiveInfo:
     needed = [frame.model for frame in frames if frame.model != models.NONE]
     names = tuple(dict.fromkeys(needed or [models.NONE]))
     size, lanes = sum(frame.decompressed_size for frame in frames), max(frame.lanes for frame in frames)
-    return ArchiveInfo(size, reader.position, len(frames), lanes, names)
+    need = max(memory.needed(frame.decompressed_size, model=frame.model != models.NONE) for frame in frames)
+    return ArchiveInfo(size, reader.position, len(frames), lanes, names, need)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from llmzip import coder, lanes, walk
 from llmzip.bytecoder import ByteCoder
 from llmzip.engine import Engine, Walker
-from llmzip.history import MATCHES
+from llmzip.memory import MATCHES
 from llmzip.probabilities import Floats, TokenProbabilities
 from llmzip.tree import END, DecisionTree
 

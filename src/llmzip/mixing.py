@@ -28,12 +28,13 @@ from llmzip.counters import (
     squash_table,
     stretch_table,
 )
-from llmzip.history import BYTE_CONTEXTS, MATCH_STATES, MATCHES, byte_contexts, mixed_hash, state_of_match
+from llmzip.history import MATCH_STATES, byte_contexts, mixed_hash, state_of_match
 from llmzip.jit import inlined
+from llmzip.memory import CONTEXTS, CONTEXTS_WITHOUT_MODEL, MATCHES
 from llmzip.slots import find, place_of
 from llmzip.start import (
+    BYTE_CONTEXTS,
     CONTEXT_INPUTS,
-    CONTEXTS,
     FINAL_SETS,
     INPUTS,
     INPUTS_OF_BYTES,
@@ -43,7 +44,6 @@ from llmzip.start import (
     MODEL_MAPS,
     SELECTORS,
     SET_STARTS,
-    SPARED,
     TOKEN_CONTEXTS,
     Start,
 )
@@ -139,7 +139,7 @@ def new_mixer(nodes: int, size: int, start: Start, *, model: bool) -> Mixer:
     x = np.clip((np.arange(MAP_ENTRIES) << MAP_STEP_BITS) - LIMIT - 1, -LIMIT, LIMIT)
     identity = squash[x + LIMIT] << (FINE_BITS - 16)
     one["hashed_maps"] = identity
-    one["contexts"] = CONTEXTS if model else CONTEXTS - SPARED
+    one["contexts"] = CONTEXTS if model else CONTEXTS_WITHOUT_MODEL
     one["width"] = INPUTS if model else INPUTS_OF_BYTES
     inputs = np.zeros(INPUTS, np.int32)
     inputs[0] = 256

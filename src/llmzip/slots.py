@@ -11,15 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llmzip.jit import inlined
+from llmzip.memory import SLOT_BYTES as SIZE
+from llmzip.memory import slots_for
 
-SIZE = 16  # bytes
-MIN_BITS, MAX_BITS = 12, 21
 NEIGHBOURHOOD = 7  # slots for the parts of one byte differ in these bits of their number: one or two cache lines
-
-
-def slots_for(size: int) -> int:
-    """Return how many slots a context gets for a frame of `size` bytes, a power of two."""
-    return 1 << min(max(size.bit_length(), MIN_BITS), MAX_BITS)
 
 
 def new_slots(contexts: int, size: int) -> npt.NDArray[np.uint8]:

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from llmzip.counters import LIMIT, STATES, history_tables, squash_table
 from llmzip.errors import ModelError
-from llmzip.history import BYTE_CONTEXTS, MATCH_STATES, MATCHES
+from llmzip.history import MATCH_STATES
+from llmzip.memory import CONTEXTS, MATCHES
 
 # Contexts, by number: the decision with the lane's last 0 .. 3 tokens; those made of bytes, at their end the ones that
 # a walk over single bytes does without: three made of few bytes are the same as those of tokens there.
 TOKEN_CONTEXTS = 4
-SPARED = 5
-CONTEXTS = BYTE_CONTEXTS + TOKEN_CONTEXTS
+BYTE_CONTEXTS = CONTEXTS - TOKEN_CONTEXTS
 
 # Inputs of the mixer: a constant, two for each match model, two for each context, the language model's four.
 MATCH_INPUTS = 1

@@ -19,7 +19,7 @@ from llmzip.conversion import SUFFIX, open_source, printable
 @RECURSIVE
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON array, one object per file.")
 def list_(files: tuple[str, ...], recursive: bool, as_json: bool) -> None:
-    """Show sizes, ratio, frames, lanes and model of each FILE.
+    """Show sizes, ratio, frames, lanes, memory and model of each FILE.
 
     \b
     Examples:
@@ -27,8 +27,8 @@ def list_(files: tuple[str, ...], recursive: bool, as_json: bool) -> None:
       llmzip list -r backup
       llmzip list --json report.txt.lz
 
-    Sizes are in bytes; the ratio is that of the uncompressed to the compressed size. Only headers are read: to
-    verify the content, use llmzip test.
+    Sizes are in bytes, and so is the memory that decompressing takes, about; the ratio is that of the uncompressed to
+    the compressed size. Only headers are read: to verify the content, use llmzip test.
     """  # noqa: D301 - click needs the character \b
     rows: list[dict[str, Any]] = []
     wanted = (lambda path: path.endswith(SUFFIX)) if recursive else None
@@ -47,6 +47,7 @@ def _row(name: str) -> dict[str, Any]:
         "ratio": round(info.decompressed_size / info.compressed_size, 3),
         "frames": info.frames,
         "lanes": info.lanes,
+        "memory": info.memory,
         "model": "+".join(info.models),
         "name": name,
     }
@@ -59,9 +60,20 @@ def _table(rows: list[dict[str, Any]]) -> str:
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     if len(rows) > 1:
         packed, size, frames = (sum(row[key] for row in rows) for key in ("compressed", "uncompressed", "frames"))
-        lines.append([packed, size, round(size / packed, 3), frames, "", "", f"{len(rows)} files"])
+        lines.append(
+            [
+                packed,
+                size,
+                round(size / packed, 3),
+                frames,
+                "",
+                max(row["memory"] for row in rows),
+                "",
+                f"{len(rows)} files",
+            ]
+        )
     # Numbers to the right, the model and the name to the left.
-    return aligned(lines, "rrrrrll")
+    return aligned(lines, "rrrrrrll")
 
 
 def aligned(lines: list[list[Any]], sides: str) -> str:
