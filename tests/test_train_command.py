@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import itertools
 import json
 import os
+import pty
 import random
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +202,28 @@ def test_ctrl_c_exports_what_there_is(corpus: Path, tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "interrupted at step" in told
     selftest.verify(read(path))
+
+
+def test_progress_is_shown_on_a_terminal_only(corpus: Path, tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 40, 130, 0, 0))
+    command = [*COMMAND, str(corpus), "-o", str(tmp_path / "m.safetensors"), *OPTIONS, "--steps", "20"]
+    process = subprocess.Popen(command, stderr=follower)
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # what the end is on a terminal
+        while part := os.read(leader, 4096):
+            shown += part
+    os.close(leader)
+    assert process.wait() == 0
+    bar = shown.decode().replace("\n", "\r").split("\r")
+    assert any(
+        re.search(r"100 %\|.*\| \d\d:\d\d<.*, \d\.\d+ bits/byte, held-out .*, [\d,]+ tokens/s", line) for line in bar
+    )
+    process = run(corpus, tmp_path / "m.safetensors", "--steps", "20", "-f")
+    _, told = process.communicate()
+    assert "export:" in told
+    assert "%|" not in told
 
 
 @pytest.mark.slow

@@ -16,8 +16,10 @@ NATURAL = click.IntRange(min=1)
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, metavar="MODEL.safetensors", type=click.Path(path_type=Path))
-@click.option("--work", metavar="FOLDER", type=click.Path(path_type=Path), help="Work here, not in MODEL.train.")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="NAME.safetensors."
+)
+@click.option("--work", metavar="FOLDER", type=click.Path(path_type=Path), help="Work here, not in NAME.train.")
 @click.option("--resume", is_flag=True, help="Go on with the training that was interrupted.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output and begin anew.")
 @click.option("--from", "start", metavar="NAME|FILE", help="Personalise this model; its shape and tokens stay.")
@@ -44,13 +46,13 @@ def train(**options: Any) -> None:
     Examples:
       llmzip train letters/ -o letters.safetensors
       llmzip train --from default logs/ -o logs.safetensors --minutes 5
-      llmzip train corpus/ -o big.safetensors --size default --minutes 600
-      llmzip train corpus/ -o big.safetensors --size default --minutes 600 --resume
-      torchrun --nproc-per-node=4 -m llmzip train corpus/ -o big.safetensors
+      llmzip train corpus/ -o big.safetensors --size large --minutes 600
+      llmzip train corpus/ -o big.safetensors --size large --minutes 600 --resume
+      torchrun --nproc-per-node=4 -m llmzip train corpus/ -o b.safetensors
 
     Files are documents, or hold several separated by lines of the byte 0x1E only. A share of the text is held
     out to measure on. The size is that of the network, in multiply-adds per token; without --size it goes by the
-    amount of text, and so do the tokens, the lanes and the time. The folder MODEL.train beside the output keeps
+    amount of text, and so do the tokens, the lanes and the time. The folder NAME.train beside the output keeps
     everything else: checkpoints, metrics.jsonl, loss.png. Ctrl-C writes the model as it is then.
     """  # noqa: D301 - click needs the character \b
     output, start, shape = options["output"], options["start"], ("arch", "size", "width", "layers", "hidden", "vocab")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def draw(metrics: Path, picture: Path) -> bool:
-    """Draw bits per byte over tokens from a metrics.jsonl; return False if matplotlib is not installed."""
+    """Draw bits per byte over steps from a metrics.jsonl; return False if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -202,7 +202,7 @@ class Trainer:
 
     def _progress(self, quiet: bool) -> tqdm:
         shown = self.workers.leads and not quiet
-        form = "{desc} {percentage:3.0f} %|{bar}| {elapsed}<{remaining} {postfix}"
+        form = "{desc} {percentage:3.0f} %|{bar}| {elapsed}<{remaining}{postfix}"
         return tqdm(
             total=1.0, initial=min(1.0, self.used), desc="train", bar_format=form, disable=None if shown else True
         )
