@@ -1,4 +1,4 @@
-"""Make the golden archives anew, after a change of the format, of the default model or of the adaptive stage.
+"""Make the golden archives anew, after a change of the format, of the default model or of the mixer.
 
     python scripts/make_golden.py
 
@@ -15,11 +15,13 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 
 
 def main() -> None:
-    """Compress every original in the folder."""
+    """Compress every original in the folder as llmzip chooses, and one with the model whatever it chooses."""
     for original in sorted(p for p in GOLDEN.iterdir() if p.suffix != ".lz"):
-        archive = llmzip.compress(original.read_bytes())
-        original.with_name(original.name + ".lz").write_bytes(archive)
-        print(original.name, original.stat().st_size, len(archive))
+        wanted = {".lz": None} | ({".default.lz": "default"} if original.name == "lanes.txt" else {})
+        for suffix, model in wanted.items():
+            archive = llmzip.compress(original.read_bytes(), model=model)
+            original.with_name(original.name + suffix).write_bytes(archive)
+            print(original.name + suffix, original.stat().st_size, len(archive))
 
 
 if __name__ == "__main__":

@@ -124,15 +124,15 @@ def code_token(tree, starts, totals_of, lane, history, mixer, code_bit):
             sums = dict(enumerate(cumulated(totals_of(cluster)), starts[cluster]))
         p1 = min(max(((sums[hi] - sums[mid]) << 16) // (sums[hi] - sums[lo]), 1), 65535)
         depth, bit, partial = known_of(tree.tokens, lo, hi)
-        for byte in tree.tokens[lo][known:depth]:
-            append(lane, byte, 0, history)
+        for i in range(known, depth):
+            append(lane, tree.tokens[lo][i], 256 * (i == 0), history)
         known = depth
         came = code_bit(predict(p1, number, place, depth, bit, partial, lane, history, mixer), mid)
         learn(came, p1, number, mixer)
         lo, hi = (mid, hi) if came else (lo, mid)
     token = tree.tokens[lo]
     for i in range(known, len(token)):
-        append(lane, token[i], 256 * (i == len(token) - 1), history)
+        append(lane, token[i], 256 * (i == 0), history)
     lane["previous"] = [lo, *lane["previous"][:2]]
     return lo
 

@@ -103,3 +103,11 @@ def test_every_position_has_its_lane():
     assert owners[:3] == [0, 0, 0]
     assert owners[3:8] == [2] * 5
     assert owners[8] == 3
+
+
+def test_a_match_that_met_a_frontier_can_match_again():
+    line = bytes(np.random.default_rng(6).integers(0, 256, 80, np.uint8))
+    seen, _ = fill(line * 40, [1630, 1570])
+    # Both lanes write the same line again and again, each half a line behind the other.
+    live = [expected[0] >= 0 for expected, _ in seen]
+    assert sum(live[-800:]) > 700

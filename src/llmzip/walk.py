@@ -20,7 +20,7 @@ from llmzip import history as history_
 from llmzip import mixing
 from llmzip.coder import bytes_at_most, decode_bit, encode_bit, overread
 from llmzip.distribution import exp2_table, multiply, probability, running_sums
-from llmzip.history import TOKEN_ENDS, append
+from llmzip.history import TOKEN_BEGINS, append
 from llmzip.jit import inlined, jit
 from llmzip.mixing import begin_token, learn, predict
 from llmzip.tree import ABOVE, BIT, DEPTH, LEFT, MID, PARTIAL, PLACE, SPLIT, ClusteredTree
@@ -93,11 +93,11 @@ def borrowed_head(head):
 
 
 @inlined
-def spell(token, known, size, ended, lane, tree, history):
+def spell(token, known, size, lane, tree, history):
     """Add the bytes of `token` from the `known` one to before the one at `size` to the lane's history."""
     start = tree.offsets[token]
     for k in range(known, size):
-        append(lane, np.int64(tree.blob[start + k]), ended if k == size - 1 else 0, history)
+        append(lane, np.int64(tree.blob[start + k]), TOKEN_BEGINS if k == 0 else 0, history)
 
 
 @inlined
@@ -108,7 +108,7 @@ def decide(token, node, p1, known, lane, tree, history, mixer, coder, data):
     """
     nodes = tree.nodes
     mid, depth = np.int64(nodes[node, MID]), np.int64(nodes[node, DEPTH])
-    spell(mid, known, depth, 0, lane, tree, history)
+    spell(mid, known, depth, lane, tree, history)
     place, bit, partial = np.int64(nodes[node, PLACE]), np.int64(nodes[node, BIT]), np.int64(nodes[node, PARTIAL])
     p = predict(p1, node, place, depth, bit, partial, lane, history, mixer)
     if token >= 0:
@@ -123,7 +123,7 @@ def decide(token, node, p1, known, lane, tree, history, mixer, coder, data):
 @inlined
 def finish_token(token, known, lane, tree, history):
     """Add what is not known yet of a token to the history."""
-    spell(token, known, tree.offsets[token + 1] - tree.offsets[token], TOKEN_ENDS, lane, tree, history)
+    spell(token, known, tree.offsets[token + 1] - tree.offsets[token], lane, tree, history)
     lane["previous"][2] = lane["previous"][1]
     lane["previous"][1] = lane["previous"][0]
     lane["previous"][0] = token

@@ -58,7 +58,7 @@ class Heldout:
 
 
 def exact_bits(engine: Engine, data: bytes, lanes: int = 16) -> float:
-    """Return what the exact network alone would pay for `data`, without the adaptive stage."""
+    """Return what the exact network alone would pay for `data`, without the mixer."""
     grid = cut(engine.tokenizer.encode(data), lanes)
     session, inputs = engine.session(lanes), inputs_of(grid, engine.begin)
     starts = engine.tree.starts

@@ -19,7 +19,7 @@ import numpy as np
 from llmzip.errors import FileError
 from llmzip.training.corpus import document_parts, text_files
 
-LEAST_BYTES = 20_000  # less text than this teaches nothing that the adaptive stage would not learn faster
+LEAST_BYTES = 20_000  # less text than this teaches nothing that the mixer would not learn faster
 MANY_DOCUMENTS = 20
 HELDOUT_SHARE = 0.05
 HELDOUT_BYTES = 1 << 18  # at most: validation shall stay cheap
