@@ -13,6 +13,7 @@ import pytest
 from texts import noise, words
 
 from llmzip import cli
+from llmzip import salvage as salvage_module
 from llmzip.errors import FormatError, LlmzipError, ModelError, TruncatedError
 from llmzip.format import SYNC, TRAILER
 from llmzip.reader import scan
@@ -346,3 +347,18 @@ def test_salvage_after_random_damage_gives_frames_of_the_original(codec):
         while rest:
             frame = next(frame for frame in FRAMES if rest.startswith(frame))
             rest = rest.removeprefix(frame)
+
+
+def test_salvage_of_a_file_full_of_trailers_ends_soon(monkeypatch):
+    searches = []
+    find = salvage_module.Source.peek
+
+    def counted(self, size):
+        searches.append(size)
+        return find(self, size)
+
+    monkeypatch.setattr(salvage_module.Source, "peek", counted)
+    content, said = salvage(helpers, compress(helpers, noise(10)) + TRAILER * 3000)
+    assert content == noise(10)
+    assert said
+    assert sum(size > 1 << 20 for size in searches) <= 40

@@ -30,6 +30,7 @@ from llmzip.reader import CHUNK, Source
 
 MAX_TRAILER = 1 << 24
 MAX_NOTES = 8
+MAX_TRAILERS_REFUSED = 16  # each costs a search through megabytes, and a hostile file may hold their magic everywhere
 
 
 @dataclass
@@ -122,6 +123,7 @@ class Salvager:
         self._kept = 0
         self._archives = 0
         self._skipped = False  # bytes that belong to no frame
+        self._trailers_refused = 0
         self._notes: list[str] = []
 
     def lose(self, frame: Frame, error: LlmzipError) -> None:  # noqa: ARG002 - as Reader.lose
@@ -182,6 +184,8 @@ class Salvager:
 
     def _trailer(self) -> bytes:
         """Return the trailer that comes next, or nothing if it is damaged."""
+        if self._trailers_refused == MAX_TRAILERS_REFUSED:
+            return b""
         window = self._source.peek(MAX_TRAILER)
         at = window.find(FOOTER)
         while at >= 0:
@@ -191,6 +195,7 @@ class Salvager:
                 if parse_trailer(trailer):
                     return trailer
             at = window.find(FOOTER, at + 1)
+        self._trailers_refused += 1
         return b""
 
     def _close(self, archive: _Archive | None, trailer: bytes = b"") -> None:
