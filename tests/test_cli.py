@@ -483,8 +483,8 @@ def test_list(llmzip_):
         ]
         assert row[-1] == name + ".lz"
     assert rows[1][4] != "0"
-    assert re.fullmatch("[0-9a-f]{16}", rows[1][5])
-    assert rows[3][4:6] == ["0", "none"]
+    assert re.fullmatch("[0-9a-f]{16}", rows[1][6])
+    assert (rows[3][4], rows[3][6]) == ("0", "none")
     assert rows[4][1] == str(len(TEXT) + 2500)
     assert rows[4][-2:] == ["3", "files"]
 

@@ -366,7 +366,7 @@ def test_archives_are_as_documented(contents):
 
 def test_the_example_in_the_document():
     text = DOCUMENT.read_text()
-    section = text[text.index("### Example") :]
+    section = text[text.index("### Example") :].partition("\n## ")[0]
     rows = re.findall(r"^ {4}([0-9a-f]{2}(?: [0-9a-f]{2})*)(?: {2,}.*)?$", section, re.MULTILINE)
     archive = bytes.fromhex("".join(rows))
     assert archive == write(b"Hello, ", b"world!", digest=bytes(32))

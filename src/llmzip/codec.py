@@ -21,6 +21,7 @@ from llmzip.salvage import Salvager
 FRAME_BYTES = 1 << 25  # content per frame: what repeats can reach back, the memory, and what one damaged byte can cost
 HOPE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
 CHOICE_BYTES = 1 << 16  # sample that tells whether the language model pays
+CLEARLY = 0.9  # times the size
 Progress = Callable[[int], None]
 
 _engines: dict[tuple[bytes, int, str], Engine] = {}
@@ -106,6 +107,44 @@ class Encoder:
         self._writer = Writer(dst, digest, models.number_of(digest))
         self._choose = model is None
         self._threads, self._device, self._told = threads, device, _Rest(progress)
+
+    def write(self, content: bytes, *, last: bool) -> None:
+        """Write FRAME_BYTES of content; fewer if it is the last frame, none if it is the only one."""
+        self._write(content, last)
+        self._told.finish(len(content))
+
+    def _write(self, content: bytes, last: bool) -> None:
+        if content and not _hopeless(content):
+            engine = _engine(self._model, self._threads, self._device) if self._model else None
+            if engine and (not self._choose or self._model_pays(content, engine)):
+                if coded := engine.encode(content, progress=self._told):
+                    self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
+                    return
+            else:
+                plain, identity = _byte_coder()
+                if payload := plain.encode(content, progress=self._told):
+                    self._writer.write(content, last=last, payload=payload, start=identity)
+                    return
+        self._writer.write(content, last=last)
+
+    def _model_pays(self, content: bytes, engine: Engine) -> bool:
+        """Tell from a sample whether a frame gets smaller with the language model than without.
+
+        The model knows much from the beginning; what the file itself teaches comes later. So where a sample of a
+        longer frame is nearly a tie, its second half decides.
+        """
+        middle = max(0, (len(content) - CHOICE_BYTES) // 2)
+        sample = content[middle : middle + CHOICE_BYTES]
+
+        def sizes(text: bytes) -> tuple[int, int]:
+            coded, plain = engine.encode(text), _byte_coder()[0].encode(text)
+            return len(coded.payload if coded else text), len(plain or text)
+
+        coded, plain = sizes(sample)
+        if coded >= plain or coded < CLEARLY * plain or len(content) <= CHOICE_BYTES:
+            return coded < plain
+        coded_before, plain_before = sizes(sample[: len(sample) // 2])
+        return coded - coded_before < plain - plain_before
 
     def write(self, content: bytes, *, last: bool) -> None:
         """Write FRAME_BYTES of content; fewer if it is the last frame, none if it is the only one."""
