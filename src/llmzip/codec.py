@@ -146,32 +146,6 @@ class Encoder:
         coded_before, plain_before = sizes(sample[: len(sample) // 2])
         return coded - coded_before < plain - plain_before
 
-    def write(self, content: bytes, *, last: bool) -> None:
-        """Write FRAME_BYTES of content; fewer if it is the last frame, none if it is the only one."""
-        self._write(content, last)
-        self._told.finish(len(content))
-
-    def _write(self, content: bytes, last: bool) -> None:
-        if content and not _hopeless(content):
-            engine = _engine(self._model, self._threads, self._device) if self._model else None
-            if engine and (not self._choose or self._model_pays(content, engine)):
-                if coded := engine.encode(content, progress=self._told):
-                    self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
-                    return
-            else:
-                plain, identity = _byte_coder()
-                if payload := plain.encode(content, progress=self._told):
-                    self._writer.write(content, last=last, payload=payload, start=identity)
-                    return
-        self._writer.write(content, last=last)
-
-    def _model_pays(self, content: bytes, engine: Engine) -> bool:
-        """Tell from a sample whether a frame gets smaller with the language model than without."""
-        middle = max(0, (len(content) - CHOICE_BYTES) // 2)
-        sample = content[middle : middle + CHOICE_BYTES]
-        plain = _byte_coder()[0].encode(sample)
-        return engine.encode(sample, capacity=len(plain or sample) - 1) is not None
-
 
 def compress_stream(
     src: BinaryIO,
