@@ -158,13 +158,15 @@ def _run(tool: Tool, command: list[str], source: Path, target: Path) -> tuple[fl
         process = subprocess.Popen(  # noqa: S603 - the tools above
             command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, cwd=source.parent
         )
-        watch = _MemoryWatch(process.pid)
-        try:
+        watch = None
+        try:  # a signal may raise anywhere from here on
+            watch = _MemoryWatch(process.pid)
             _, errors = process.communicate()
             seconds = time.perf_counter() - start
         finally:
             process.kill()
-            watch.stop()
+            if watch:
+                watch.stop()
     if process.returncode:
         lines = errors.decode(errors="replace").strip().splitlines()
         raise LlmzipError(f"{tool.name} failed: {lines[-1] if lines else f'exit code {process.returncode}'}")
@@ -181,7 +183,7 @@ class _MemoryWatch:
         self.most = 0.0  # MB; stays 0 where there is no /proc
         self._status, self._ended = f"/proc/{pid}/status", threading.Event()
         self._look()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # never keeps a stopped program alive
         self._thread.start()
 
     def stop(self) -> None:
