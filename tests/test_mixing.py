@@ -69,3 +69,22 @@ def test_noise_costs_little_more_than_its_length():
     decisions = Decisions(model=False)
     bits = rng.integers(0, 2, 4000)
     assert sum(decisions.cost(int(bit), 0, byte=int(rng.integers(0, 256))) for bit in bits) < 1.03 * len(bits)
+
+
+def test_every_lane_has_its_own_contexts():
+    history = new_history([50, 50])
+    one, two = history.lanes
+    mixer = new_mixer(8, 100, Start.untrained(model=True), model=True)
+    for lane, text in ((one, b"some text"), (two, b"other words")):
+        for byte in text:
+            append(lane, byte, 0, history)
+
+    def contexts(lane):
+        """Return the hashes after a decision at the beginning of a token, before any byte of it is known."""
+        begin_token(lane, mixer)
+        predict(32768, 3, BLOCK + 3, 0, 0, 1, lane, history, mixer)
+        return mixer.core[0]["bytes"].tolist()
+
+    first = contexts(one)
+    assert contexts(two) != first
+    assert contexts(one) == first
