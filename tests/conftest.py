@@ -2,6 +2,7 @@ import fsspec
 import fsspec.compression
 import hypothesis
 import pytest
+import torch
 from networks import tiny_model_file
 
 from llmzip.modelfile import Model, parse
@@ -9,6 +10,15 @@ from llmzip.modelfile import Model, parse
 # Kernels compile in the first example.
 hypothesis.settings.register_profile("llmzip", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("llmzip")
+
+
+@pytest.fixture
+def one_thread():
+    """Keep torch from waiting for a second thread at every small product."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -27,13 +27,7 @@ FIELDS = ("cluster_acc", "hidden", "scale")
 STEPS, LANES = 150, 3  # more than the transformer's window
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep torch from waiting for a second thread at every small product."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numba.core.compiler
 import numpy as np
 import pytest
-import torch
 
 from llmzip import carriers
 from llmzip.carriers import BINDERS, Product, choose, rechecked, self_test
@@ -18,13 +17,7 @@ from llmzip.quad_kernel import quad_product
 SHAPES = [(16, 32), (96, 32), (17, 30), (1, 2), (3, 16), (33, 46), (256, 64), (40, 4098), (5, 6001)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep torch from waiting for a second thread at every small product."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def exact(q: np.ndarray, weight: np.ndarray) -> np.ndarray:

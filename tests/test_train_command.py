@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from texts import words
 
@@ -42,13 +41,7 @@ SHAPE = {"width": 32, "layers": 2, "hidden": 64, "vocab": 400}
 OPTIONS = [text for name, value in SHAPE.items() for text in (f"--{name}", str(value))] + ["-T", "1"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep torch from waiting for a second thread at every small product."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

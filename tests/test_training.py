@@ -30,13 +30,7 @@ from llmzip.training.trainer import Trainer, load_model
 WORDS = b"the thing and another one are on the table, and nobody knows what to do with it. 1900 was long ago\n"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Keep torch from waiting for a second thread at every small product."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # The loss
