@@ -17,6 +17,7 @@ import numpy.typing as npt
 from llmzip.distribution import exp2_table
 from llmzip.jit import inlined
 
+STRETCHED_BIT = 256  # of a stretched probability stand for one bit
 LIMIT = 4095  # the largest stretched probability
 STRETCH_BITS = 12  # of the probabilities that the small stretch table knows
 

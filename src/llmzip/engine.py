@@ -38,10 +38,10 @@ class Coded:
 class Walker:
     """Hold what one frame's walk changes: history, mixer, buffers."""
 
-    def __init__(self, engine: Engine, lane_bytes: list[int]):
+    def __init__(self, engine: Engine, lane_bytes: list[int], traced: int = 0):
         self.engine = engine
         self.history = new_history(lane_bytes)
-        self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.start, model=True)
+        self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.start, model=True, traced=traced)
         self.work = walk.new_work(engine.tree)
 
     def encode(self, tokens: np.ndarray, seen: Prediction, state: np.ndarray, out: np.ndarray) -> int:
@@ -160,9 +160,9 @@ class Engine:
             raise FormatError(coder.NOT_USED_UP)
         return text.tobytes()
 
-    def begin_walk(self, lane_bytes: list[int]) -> Walker:
-        """Return the state before a frame whose lanes have so many bytes."""
-        return Walker(self, lane_bytes)
+    def begin_walk(self, lane_bytes: list[int], *, traced: int = 0) -> Walker:
+        """Return the state before a frame whose lanes have so many bytes; `traced` decisions can be written down."""
+        return Walker(self, lane_bytes, traced)
 
     def session(self, lane_count: int):
         """Return a fresh network state for `lane_count` lanes."""

@@ -1,8 +1,8 @@
 """Where the bits of a text go: what each token costs, and what each part of the compressor thought of it.
 
-The text is encoded as for an archive, lanes and all, but one token at a time, with a look at the coder after each.
-Beside it, the language model alone is asked in floating point, and the contexts and match models alone by coding the
-same bytes without a language model.
+The text is encoded as for an archive, lanes and all, but one token at a time, with a look at the coder and at the
+kernel's trace after each. Beside it, the language model is asked for its guesses in floating point, and the bytes
+are coded once more without a language model.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 
 from llmzip import coder, lanes, walk
 from llmzip.bytecoder import ByteCoder
+from llmzip.counters import STRETCHED_BIT
 from llmzip.engine import Engine, Walker
 from llmzip.memory import MATCHES
 from llmzip.probabilities import Floats, TokenProbabilities
-from llmzip.tree import END, DecisionTree
+from llmzip.trace import VOICES
 
 GUESSES = 4
 STRETCH_ROWS = 64  # of probabilities at once: each has an entry for every token
@@ -44,8 +45,9 @@ class Token:
         text: its bytes.
         bits: what it cost in the archive.
         model_bits: what it would cost by the language model alone.
-        end_bits: what of that would go to decisions whether a token ends.
+        end_bits: what of `bits` went to decisions whether a token ends.
         context_bits: what its bytes cost without the language model, by contexts and matches.
+        pulls: by voice, how far it moved the odds of what came, in bits; negative if it spoke for something else.
         guesses: the language model's best, the likeliest first.
         match: the text that the longest repeat found in this text would go on with, if there is one.
         match_length: the bytes that the repeat agrees on.
@@ -56,6 +58,7 @@ class Token:
     model_bits: float
     end_bits: float
     context_bits: float
+    pulls: dict[str, float]
     guesses: tuple[Guess, ...]
     match: bytes
     match_length: int
@@ -131,7 +134,8 @@ def _encoded(
     """Encode a grid of tokens one by one; yield what each of them cost, in the order of coding."""
     count, texts = grid.shape[1], engine.tokenizer.tokens
     lengths = np.where(grid >= 0, engine.lengths[grid], 0).sum(0, dtype=np.int64)
-    session, walker, state = engine.session(count), engine.begin_walk(lengths.tolist()), coder.new_encoder()
+    walker = engine.begin_walk(lengths.tolist(), traced=engine.tree.height)
+    session, state = engine.session(count), coder.new_encoder()
     out = np.empty(2 * engine.tree.height * (grid.size + 1), np.uint8)
     probabilities, inputs = TokenProbabilities(engine), lanes.inputs_of(grid, engine.begin)
     stretch = max(1, STRETCH_ROWS // count)
@@ -149,10 +153,10 @@ def _encoded(
                 before = coder.bits_written(state)
                 walker.encode(alone, now, state, out)
                 bits = coder.bits_written(state) - before
-                model_bits, end_bits = _path(probabilities.tree, rows[t, lane], token)
+                model_bits, end_bits, pulls = _heard(walker)
                 guesses = _best(rows[t, lane], texts)
                 place = lane, at + t
-                others = model_bits, end_bits, context_bits[place], guesses
+                others = model_bits, end_bits, context_bits[place], pulls, guesses
                 yield place, Token(texts[token], bits, *others, match, length)
 
 
@@ -170,23 +174,20 @@ def _context_bits(plain: ByteCoder, data: bytes, sizes: list[int]) -> list[float
     return found
 
 
-def _path(tree: DecisionTree, row: Floats, token: int) -> tuple[float, float]:
-    """Return the bits for a token by these probabilities, and for the decisions END among them."""
-    below = np.concatenate([[0.0], np.cumsum(row)])
-    node, end_bits = 0, 0.0
-    while node >= 0:
-        low, middle, high = below[tree.lo[node]], below[tree.mid[node]], below[tree.hi[node]]
-        right = token >= tree.mid[node]
-        if tree.bit[node] == END:
-            taken = high - middle if right else middle - low
-            end_bits += _bits(taken / max(high - low, 1e-300))
-        node = int(tree.right[node] if right else tree.left[node])
-    return _bits(row[token]), end_bits
+def _heard(walker: Walker) -> tuple[float, float, dict[str, float]]:
+    """Return `model_bits`, `end_bits` and `pulls` of the token that was coded last, and empty the trace."""
+    core = walker.mixer.core[0]
+    said = walker.mixer.trace[: core["traced"]]
+    core["traced"] = 0
+    pulls = np.where(said["bit"], 1, -1) @ said["pulls"] / STRETCHED_BIT
+    end_bits = _bits(said["p"], said["bit"])[said["ending"] == 1]
+    return float(_bits(said["model"], said["bit"]).sum()), float(end_bits.sum()), dict(zip(VOICES, pulls, strict=True))
 
 
-def _bits(probability: float) -> float:
-    """Return the cost of an event, at most that of the smallest probability there is in decisions."""
-    return min(-float(np.log2(max(probability, 1e-300))), 64.0)
+def _bits(p: np.ndarray, bit: np.ndarray) -> Floats:
+    """Return what bits cost whose probabilities of being 1 are `p`, in 2^-16."""
+    found: Floats = 16 - np.log2(np.where(bit, p, (1 << 16) - p))
+    return found
 
 
 def _best(row: Floats, texts: list[bytes]) -> tuple[Guess, ...]:

@@ -44,13 +44,15 @@ from llmzip.start import (
     MODEL_MAPS,
     SELECTORS,
     SET_STARTS,
+    STORED_BITS,
     TOKEN_CONTEXTS,
+    WEIGHT_BITS,
     Start,
 )
+from llmzip.trace import new_trace
 from llmzip.tree import BLOCK, END
 from llmzip.vectors import PRODUCT_SHIFT, adjust, dot, prefetch, unowned
 
-WEIGHT_BITS = 16
 WEIGHT_MAX = (8 << WEIGHT_BITS) - 1  # the product with an input stays below 2^31
 SMALL_ERROR = 48  # 2^-16; weights that are as right as this are left alone
 WEIGHT_RATE = 24  # of learning, in sixteenths
@@ -99,6 +101,7 @@ CORE = np.dtype(
         ("map_rows", np.int64, (MODEL_MAPS,)),
         ("hashed_row", np.int64),
         ("model", np.int64),  # the language model's probability, stretched
+        ("traced", np.int64),  # decisions
     ],
     align=True,
 )
@@ -113,6 +116,7 @@ class Mixer(NamedTuple):
         weights: int32[SETS, INPUTS], WEIGHT_BITS after the point.
         inputs: int32[INPUTS], stretched.
         maps: int32[2 (V - 1), MAP_ENTRIES], FINE_BITS, two for each node: of the model's probability, of the result.
+        trace: DECISION[n], see :mod:`llmzip.trace`; usually empty.
     """
 
     core: npt.NDArray[np.void]
@@ -120,10 +124,19 @@ class Mixer(NamedTuple):
     weights: npt.NDArray[np.int32]
     inputs: npt.NDArray[np.int32]
     maps: npt.NDArray[np.int32]
+    trace: npt.NDArray[np.void]
 
 
-def new_mixer(nodes: int, size: int, start: Start, *, model: bool) -> Mixer:
-    """Return the state before a frame of `size` bytes, for a tree of `nodes` nodes; `model`: a language model helps."""
+def new_mixer(nodes: int, size: int, start: Start, *, model: bool, traced: int = 0) -> Mixer:
+    """Return the state before a frame.
+
+    Args:
+        nodes: of the tree.
+        size: of the frame, in bytes.
+        start: what is known before.
+        model: whether a language model helps.
+        traced: decisions to write down.
+    """
     core = np.zeros(1, CORE)
     one = core[0]
     squash = squash_table()
@@ -134,7 +147,7 @@ def new_mixer(nodes: int, size: int, start: Start, *, model: bool) -> Mixer:
     one["successors"] = history_tables()[0]
     one["histories"] = start.histories.astype(np.uint32) << 16 | START_COUNT
     one["matches"] = start.matches.astype(np.uint32) << 16 | START_COUNT
-    one["final_weights"] = start.final_weights.astype(np.int32) << (WEIGHT_BITS - 12)
+    one["final_weights"] = start.final_weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS)
     one["model_maps"] = start.model_maps.astype(np.int32) << (FINE_BITS - 16)
     x = np.clip((np.arange(MAP_ENTRIES) << MAP_STEP_BITS) - LIMIT - 1, -LIMIT, LIMIT)
     identity = squash[x + LIMIT] << (FINE_BITS - 16)
@@ -146,9 +159,10 @@ def new_mixer(nodes: int, size: int, start: Start, *, model: bool) -> Mixer:
     return Mixer(
         core,
         slots_.new_slots(int(one["contexts"]), size),
-        start.weights.astype(np.int32) << (WEIGHT_BITS - 12),
+        start.weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS),
         inputs,
         np.repeat(identity[None], 2 * nodes, axis=0),
+        new_trace(traced),
     )
 
 
@@ -156,8 +170,8 @@ def learned(mixer: Mixer) -> Start:
     """Return what the mixer has come to, as start values."""
     one = mixer.core[0]
     return Start(
-        (mixer.weights >> (WEIGHT_BITS - 12)).astype(np.int16),
-        (one["final_weights"] >> (WEIGHT_BITS - 12)).astype(np.int16),
+        (mixer.weights >> (WEIGHT_BITS - STORED_BITS)).astype(np.int16),
+        (one["final_weights"] >> (WEIGHT_BITS - STORED_BITS)).astype(np.int16),
         (one["histories"] >> 16).astype(np.uint16),
         (one["matches"] >> 16).astype(np.uint16),
         (one["model_maps"] >> (FINE_BITS - 16)).astype(np.uint16),
@@ -173,6 +187,7 @@ def borrowed(mixer):
         unowned(mixer.weights),
         unowned(mixer.inputs),
         unowned(mixer.maps),
+        unowned(mixer.trace),
     )
 
 

@@ -79,15 +79,16 @@ def _sizes(found: Inspection) -> list[tuple[str, float]]:
 
 
 def _ends(found: Inspection) -> str:
-    share = found.total("end_bits") / max(found.total("model_bits"), 1e-9)
-    return f"Of the bits of the language model alone, {share:.1%} tell where tokens end."
+    share = found.total("end_bits") / max(found.total("bits"), 1e-9)
+    return f"Of all bits, {share:.1%} tell where tokens end."
 
 
 def _row(token: Token) -> list[object]:
     """Return what the page's script wants to know of a token."""
     costs = [round(bits, 2) for bits in (token.bits, token.model_bits, token.context_bits)]
     guesses = [[_text(guess.text), round(guess.probability, 4)] for guess in token.guesses]
-    return [_text(token.text), *costs, guesses, _text(token.match), token.match_length]
+    pulls = [round(token.pulls[voice], 2) for voice in ("model", "contexts", "matches")]
+    return [_text(token.text), *costs, guesses, _text(token.match), token.match_length, pulls]
 
 
 def _text(data: bytes) -> str:

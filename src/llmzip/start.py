@@ -36,6 +36,8 @@ SELECTORS = 4
 SET_STARTS = (0, 256, 768, 1024)
 SETS = 1536
 FINAL_SETS = 512
+WEIGHT_BITS = 16  # after the point of a weight in use; STORED_BITS of a stored one
+STORED_BITS = 12
 
 MAP_ENTRIES = 17  # at stretched probabilities 512 apart
 MODEL_MAPS = 2  # of the model's probability, by the history of a context

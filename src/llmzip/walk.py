@@ -23,7 +23,8 @@ from llmzip.distribution import exp2_table, multiply, probability, running_sums
 from llmzip.history import TOKEN_BEGINS, append
 from llmzip.jit import inlined, jit
 from llmzip.mixing import begin_token, learn, predict
-from llmzip.tree import ABOVE, BIT, DEPTH, LEFT, MID, PARTIAL, PLACE, SPLIT, ClusteredTree
+from llmzip.trace import note
+from llmzip.tree import ABOVE, BIT, DEPTH, END, LEFT, MID, PARTIAL, PLACE, SPLIT, ClusteredTree
 from llmzip.vectors import unowned
 
 # What the kernels return.
@@ -116,6 +117,8 @@ def decide(token, node, p1, known, lane, tree, history, mixer, coder, data):
         encode_bit(coder, data, p, came)
     else:
         came = decode_bit(coder, data, p)
+    if mixer.core[0]["traced"] < len(mixer.trace):
+        note(p1, p, came, bit == END, mixer)
     learn(came, p1, node, mixer)
     return came, depth
 

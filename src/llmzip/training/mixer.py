@@ -24,8 +24,8 @@ class _ListeningEngine(Engine):
 
     mixer: Mixer
 
-    def begin_walk(self, lane_bytes: list[int]) -> Walker:
-        walker = super().begin_walk(lane_bytes)
+    def begin_walk(self, lane_bytes: list[int], *, traced: int = 0) -> Walker:
+        walker = super().begin_walk(lane_bytes, traced=traced)
         self.mixer = walker.mixer
         return walker
 
