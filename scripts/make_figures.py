@@ -71,7 +71,7 @@ def shares_figure(found: Inspection) -> str:
 
 
 if __name__ == "__main__":
-    plain = ByteCoder(start.for_bytes(models.shipped_folder())[0])
+    plain = ByteCoder(start.for_bytes()[0])
     passage = inspect(Engine(models.load()), plain, PASSAGE.encode())
     FIGURES.mkdir(exist_ok=True)
     (FIGURES / "tokens.svg").write_text(tokens_figure(passage))

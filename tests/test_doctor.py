@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -112,9 +113,9 @@ def test_cards_and_paths(run, tiny_file):
 
 
 def test_sound_models_pass(run, tiny_file):
-    code, out, err = run("models", "verify", "tiny", str(tiny_file))
+    code, out, err = run("models", "verify", "tiny", str(tiny_file), "none")
     assert (code, err) == (0, "")
-    assert [line.partition(":")[0] for line in out.splitlines()] == ["tiny", str(tiny_file)]
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["tiny", str(tiny_file), "none"]
     assert all("sound (" in line for line in out.splitlines())
 
 
@@ -126,6 +127,7 @@ def test_damaged_and_exchanged_models_do_not_pass(run, tmp_path, monkeypatch):
     assert err.startswith(f"llmzip: {damaged}: ")
     exchanged = tmp_path / "default.safetensors"
     exchanged.write_bytes(tiny_model_file())
+    shutil.copy(models.shipped_folder() / "none.safetensors", tmp_path)
     monkeypatch.setattr(models, "shipped_folder", lambda: tmp_path)
     code, _, err = run("models", "verify")
     assert (code, err) == (1, "llmzip: default: is not the shipped model of that name (install llmzip again)\n")

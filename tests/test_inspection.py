@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from texts import noise, words
 
-from llmzip import cli, models, start
+from llmzip import cli, start
 from llmzip.bytecoder import ByteCoder
 from llmzip.engine import Engine
 from llmzip.inspection import Inspection, inspect
@@ -19,7 +19,7 @@ ODD = "Größe\tund 狐狸 </script><b>&amp;\r\n\0".encode() + b"\xff\xfe" + noi
 
 @pytest.fixture(scope="module")
 def plain():
-    return ByteCoder(start.for_bytes(models.shipped_folder())[0])
+    return ByteCoder(start.for_bytes()[0])
 
 
 @pytest.fixture(scope="module")

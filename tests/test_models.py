@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from networks import tiny_model_file
 
-from llmzip import models
+from llmzip import models, start
 from llmzip.errors import ModelError
 
 SHAPE = {"width": 8, "hidden": 16, "layers": 1, "clusters": 4}
+NONE_FILE = models.shipped_folder() / "none.safetensors"
 FIRST, SECOND, THIRD = (tiny_model_file(seed, **SHAPE) for seed in range(3))
 
 
@@ -133,3 +134,12 @@ def test_archive_of_a_user_model_refuses_another() -> None:
     wanted, given = digest(THIRD)[:8].hex(), digest(SECOND)[:8].hex()
     with pytest.raises(ModelError, match=rf"made with model {wanted}, not with guest \({given}\)"):
         models.for_archive(None, digest(THIRD)[:8], "guest")
+
+
+def test_altered_start_values_of_none_are_not_used(shelf: Path) -> None:
+    copy = shelf / "shipped" / "none.safetensors"
+    copy.write_bytes(NONE_FILE.read_bytes())
+    assert start.for_bytes()[1].hex() == models.NONE_SHIPPED
+    copy.write_bytes(NONE_FILE.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match=r"none.safetensors is not the one .* damaged"):
+        start.for_bytes()

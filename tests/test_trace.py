@@ -1,7 +1,7 @@
 import numpy as np
 from texts import words
 
-from llmzip import coder, models, start, walk
+from llmzip import coder, start, walk
 from llmzip.bytecoder import ByteCoder
 from llmzip.counters import LIMIT, squash_table
 from llmzip.history import new_history
@@ -12,7 +12,7 @@ TEXT = words(60)
 
 def _coded(room: int):
     """Return the mixer and payload of TEXT coded without a model, with a trace of `room` decisions."""
-    plain = ByteCoder(start.for_bytes(models.shipped_folder())[0])
+    plain = ByteCoder(start.for_bytes()[0])
     history = new_history([len(TEXT)])
     mixer = new_mixer(len(plain.tree.nodes), len(TEXT), plain.start, model=False, traced=room)
     state, out = coder.new_encoder(), np.zeros(4 * len(TEXT), np.uint8)

@@ -42,7 +42,7 @@ def _engine(model: Model, threads: int, device: str) -> Engine:
 @functools.cache
 def _byte_coder() -> tuple[ByteCoder, bytes]:
     """Return the coder for frames without a language model, and the identity of its start values."""
-    values, identity = start.for_bytes(models.shipped_folder())
+    values, identity = start.for_bytes()
     return ByteCoder(values), identity
 
 

@@ -17,34 +17,11 @@ from llmzip.errors import FileError, HardwareError, LlmzipError, SalvageError
 from llmzip.format import MAGIC, MAX_HEAD
 from llmzip.output import check_target, output_file, standard_output
 from llmzip.reader import check_start, scan
+from llmzip.source import STANDARD, open_source, printable
 
 SUFFIX = ".lz"
-STANDARD = "-"  # standard input or output
 
 Progress = Callable[[int], None]
-
-
-@contextmanager
-def open_source(name: str, *, archive: bool, force: bool = False, special: bool = True) -> Iterator[BinaryIO]:
-    """Open a file, or standard input, for reading; raises FileError for what should not be read.
-
-    `archive` says that it must be an archive, which nobody types: `force` allows to. `special` allows
-    devices and pipes.
-    """
-    if name == STANDARD:
-        if sys.stdin is None:
-            raise FileError("(stdin)", "is closed")
-        if archive and sys.stdin.isatty() and not force:
-            raise FileError("(stdin)", "is a terminal (give a file; --help shows examples)")
-        yield sys.stdin.buffer
-        return
-    status = os.stat(name)
-    if stat.S_ISDIR(status.st_mode):
-        raise FileError(name, "is a directory (use -r for its files, or make it one with tar)")
-    if not special and not stat.S_ISREG(status.st_mode):
-        raise FileError(name, "is not a regular file (use -c, or -o FILE)")
-    with open(name, "rb") as file:
-        yield file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,11 +314,6 @@ class Verification(Decompression):
 
     def _in_the_way(self, target: str | None) -> bool:  # noqa: ARG002
         return False
-
-
-def printable(text: str) -> str:
-    """Return `text` with everything escaped that would spoil a line, the terminal or the encoding."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _remove(name: str, status: os.stat_result) -> None:

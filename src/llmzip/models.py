@@ -23,6 +23,9 @@ SHIPPED: dict[int, tuple[str, str]] = {
     1: ("default", "a4909673f6fcdbfc856a3adb92d3f2bc45781be9082cf3352761aab7727913ad"),
 }
 
+# The SHA-256 of none.safetensors, the start values of frames without a language model, which their checksums include.
+NONE_SHIPPED = "edc01a84498c73ed47c5e11b4a9fefc4d8fd370e4e7e73d611f813eefe44ea01"
+
 
 def shipped_folder() -> Path:
     """Return the folder of the shipped models: inside the package, or beside `src` in a checkout."""

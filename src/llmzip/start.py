@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from llmzip import models
 from llmzip.counters import LIMIT, STATES, history_tables, squash_table
 from llmzip.errors import ModelError
 from llmzip.history import MATCH_STATES
@@ -96,9 +96,15 @@ class Start:
         return cls(**values)
 
 
-def for_bytes(folder: Path) -> tuple[Start, bytes]:
-    """Return the start values for frames without a language model, and their identity, 32 bytes."""
+def for_bytes() -> tuple[Start, bytes]:
+    """Return the start values for frames without a language model, and their identity, 32 bytes.
+
+    Raises ModelError if the package's file is damaged: its checksums would blame the archives.
+    """
     from safetensors.numpy import load
 
-    data = (folder / NONE).read_bytes()
-    return Start.from_tensors(load(data)), hashlib.sha256(data).digest()
+    data = (models.shipped_folder() / NONE).read_bytes()
+    digest = hashlib.sha256(data)
+    if digest.hexdigest() != models.NONE_SHIPPED:
+        raise ModelError(f"{NONE} is not the one of this version: the installation is damaged (install llmzip again)")
+    return Start.from_tensors(load(data)), digest.digest()

@@ -10,9 +10,9 @@ import click
 from llmzip import models
 from llmzip.cli.convert import MODEL_TO_USE
 from llmzip.cli.report import each, write
-from llmzip.conversion import open_source, printable
 from llmzip.errors import FileError
 from llmzip.output import check_target, output_file
+from llmzip.source import open_source, printable
 
 
 @click.command()
@@ -59,7 +59,7 @@ def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool,
     from llmzip.engine import Engine
     from llmzip.inspection import inspect as look
 
-    plain = ByteCoder(start.for_bytes(models.shipped_folder())[0])
+    plain = ByteCoder(start.for_bytes()[0])
     shown = printable(name)
     with tqdm(total=len(data), desc=shown, unit="B", unit_scale=True, leave=False, disable=quiet or None) as bar:
         found = look(Engine(models.load(model)), plain, data, progress=bar.update)

@@ -11,7 +11,8 @@ import click
 import llmzip
 from llmzip.cli.convert import FILES, RECURSIVE
 from llmzip.cli.report import each, write
-from llmzip.conversion import SUFFIX, open_source, printable
+from llmzip.conversion import SUFFIX
+from llmzip.source import open_source, printable
 
 
 @click.command("list")

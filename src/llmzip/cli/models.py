@@ -103,16 +103,19 @@ def verify(names: tuple[str, ...]) -> None:
       llmzip models verify my.safetensors
 
     A shipped model must be the one that archives name; every model must be complete, and decompress
-    what it has compressed.
+    what it has compressed. `none` stands for the start values of frames without a language model.
     """  # noqa: D301
-    chosen = names or tuple(library.available())
-    if not chosen:
-        raise click.UsageError("there are no models here")
+    chosen = names or (*library.available(), library.NONE)
     sys.exit(each(chosen, lambda name: write(f"{name}: {_verify(name)}\n")))
 
 
 def _verify(name: str) -> str:
     """Return a line about a sound model; raises ModelError for any other."""
+    if name == library.NONE:
+        from llmzip import start
+
+        _, digest = start.for_bytes()
+        return f"sound ({digest[:8].hex()}, start values for frames without a language model)"
     from llmzip.doctor import replay
 
     path = library.locate(name)

@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import click
 
-from llmzip.conversion import STANDARD, printable
 from llmzip.errors import LlmzipError
 from llmzip.output import standard_output
+from llmzip.source import STANDARD, printable
 
 HINTS = {
     errno.EEXIST: " (use -f to overwrite it)",
