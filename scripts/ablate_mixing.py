@@ -73,11 +73,30 @@ EDITS |= {
     )
     for k in range(4)
 }
-WITH_MODEL_ONLY = CONTEXTS[-5:]
+SETS = ("best match and model", "bits known", "contexts that know something and model", "last byte", "last token")
+EDITS |= {
+    f"weights by {name}": ("mixing.py", rf'core\["sets"\]\[{k}\] = .*', f'core["sets"][{k}] = SET_STARTS[{k}]')
+    for k, name in enumerate(SETS)
+}
+MODEL_EDITS: dict[str, tuple[str, str, str]] = {
+    "the model's probability as it is": ("mixing.py", r"inputs\[MODEL_INPUTS\] = x", "inputs[MODEL_INPUTS] = 0"),
+    "the model's maps by histories": (
+        "mixing.py",
+        r'inputs\[MODEL_INPUTS \+ 1 \+ k\] = core\["stretch"\]',
+        'inputs[MODEL_INPUTS + 1 + k] = 0 * core["stretch"]',
+    ),
+    "the model's map by nodes": (
+        "mixing.py",
+        r'inputs\[MODEL_INPUTS \+ 3\] = core\["stretch"\]',
+        'inputs[MODEL_INPUTS + 3] = 0 * core["stretch"]',
+    ),
+}
+WITH_MODEL_ONLY = (*CONTEXTS[-5:], f"weights by {SETS[-1]}", *MODEL_EDITS)
+EDITS |= MODEL_EDITS
 
 
-def measure(model: str, files: list[str], edit: tuple[str, str, str] | None) -> float:
-    """Return the mean bits per byte of the files with one edit."""
+def measure(model: str, files: list[str], edit: tuple[str, str, str] | None, cache: str) -> float:
+    """Return the mean bits per byte of the files with one edit; compiled kernels are kept in the folder `cache`."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "src" / "llmzip"
         shutil.copytree(PACKAGE, copy)
@@ -88,7 +107,7 @@ def measure(model: str, files: list[str], edit: tuple[str, str, str] | None) -> 
             if count != 1:
                 raise SystemExit(f"{edit[1]} occurs {count} times in {edit[0]}")
             module.write_text(text)
-        env = os.environ | {"PYTHONPATH": str(copy.parent), "NUMBA_CACHE_DIR": str(Path(folder) / "cache")}
+        env = os.environ | {"PYTHONPATH": str(copy.parent), "XDG_CACHE_HOME": cache}
         command = [sys.executable, "-c", MEASURE, model, *files]
         return float(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
 
@@ -99,12 +118,13 @@ def main() -> None:
     parser.add_argument("files", nargs="+")
     parser.add_argument("--model", default="none")
     args = parser.parse_args()
-    whole = measure(args.model, args.files, None)
     rows = {}
-    for name, edit in EDITS.items():
-        if args.model != "none" or name not in WITH_MODEL_ONLY:
-            rows[name] = measure(args.model, args.files, edit)
-            print(f"{rows[name]:.4f} without {name}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as cache:  # an edit compiles only what depends on it
+        whole = measure(args.model, args.files, None, cache)
+        for name, edit in EDITS.items():
+            if args.model != "none" or name not in WITH_MODEL_ONLY:
+                rows[name] = measure(args.model, args.files, edit, cache)
+                print(f"{rows[name]:.4f} without {name}", file=sys.stderr, flush=True)
     print(f"| taken away | bits/byte | more |\n|---|---|---|\n| nothing | {whole:.4f} | |")
     for name, bits in sorted(rows.items(), key=lambda row: -row[1]):
         print(f"| {name} | {bits:.4f} | {100 * (bits / whole - 1):+.2f} % |")
