@@ -6,6 +6,7 @@ import itertools
 import random
 import sys
 import tracemalloc
+import zlib
 from typing import NamedTuple
 
 import helpers
@@ -15,7 +16,7 @@ from texts import noise, words
 from llmzip import cli
 from llmzip import salvage as salvage_module
 from llmzip.errors import FormatError, LlmzipError, ModelError, TruncatedError
-from llmzip.format import SYNC, TRAILER
+from llmzip.format import SYNC, TRAILER, ArchiveHeader, Frame, FrameHeader
 from llmzip.reader import scan
 
 FRAME_BYTES = 300
@@ -362,3 +363,15 @@ def test_salvage_of_a_file_full_of_trailers_ends_soon(monkeypatch):
     assert content == noise(10)
     assert said
     assert sum(size > 1 << 20 for size in searches) <= 40
+
+
+def test_salvage_of_a_file_full_of_heads_tries_few_of_them(monkeypatch):
+    tried = []
+    verify = Frame.verify
+    monkeypatch.setattr(Frame, "verify", lambda frame, *rest: tried.append(frame) or verify(frame, *rest))
+    head = ArchiveHeader(number=1).pack() + FrameHeader(1, True, 1000, 1000).pack() + bytes(4)
+    head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little")
+    content, said = salvage(helpers, head * 3000 + compress(helpers, noise(10)))
+    assert said
+    assert len(tried) < 64 + len(head) * 3000 // 1000 + 3
+    assert content in (b"", noise(10))

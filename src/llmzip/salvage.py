@@ -31,6 +31,7 @@ from llmzip.reader import CHUNK, Source
 MAX_TRAILER = 1 << 24
 MAX_NOTES = 8
 MAX_TRAILERS_REFUSED = 16  # each costs a search through megabytes, and a hostile file may hold their magic everywhere
+MAX_OVERLAPS = 64  # frames inside lost ones that are tried: a hostile file may hold a head at every few bytes
 
 
 @dataclass
@@ -124,6 +125,7 @@ class Salvager:
         self._archives = 0
         self._skipped = False  # bytes that belong to no frame
         self._trailers_refused = 0
+        self._overlaps = 0
         self._notes: list[str] = []
 
     def lose(self, frame: Frame, error: LlmzipError) -> None:  # noqa: ARG002 - as Reader.lose
@@ -165,8 +167,9 @@ class Salvager:
             yield replace(frame, payload=window[frame.head_size : frame.stored_size])
         archive.end(frame, lost=self._lost)
         self._kept += not self._lost
-        if self._lost and rest != MAGIC:
+        if self._lost and rest != MAGIC and self._overlaps < MAX_OVERLAPS:
             # Bytes may be missing from the payload: the next frame may begin before its end.
+            self._overlaps += 1
             self._source.skip(frame.head_size)
         else:
             self._source.skip(frame.stored_size)
