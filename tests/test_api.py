@@ -418,3 +418,22 @@ def test_names_that_others_have_registered_are_theirs():
         llmzip.register_fsspec()
     llmzip.register_fsspec(force=True)
     assert fsspec.compression.compr["llmzip"] is not bz2.BZ2File
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_whatever_holds_bytes_is_taken(kind):
+    data = kind(TEXT)
+    archive = kind(llmzip.compress(data, threads=1))
+    assert llmzip.decompress(archive, threads=1) == TEXT
+    assert llmzip.get_frame_info(archive).decompressed_size == FRAME
+    compressor = llmzip.Compressor(threads=1)
+    assert compressor.compress(data) + compressor.flush() == archive
+    assert llmzip.Decompressor(threads=1).decompress(archive) == TEXT
+
+
+@pytest.mark.parametrize("data", [TEXT, noise(300)], ids=["without a model", "stored"])
+def test_a_model_that_is_named_must_be_there(data):
+    archive = llmzip.compress(data, model="none")
+    assert llmzip.decompress(archive, model="none") == data
+    with pytest.raises(llmzip.ModelError, match="no model called nosuch"):
+        llmzip.decompress(archive, model="nosuch")

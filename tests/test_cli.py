@@ -190,7 +190,7 @@ def test_existing_output_is_kept(llmzip_):
 
 def test_input_is_not_output(llmzip_, text):
     code, _, err = llmzip_("compress", "-f", "-o", "a.txt", "a.txt")
-    assert (code, err) == (1, "llmzip: a.txt: is the input file: it cannot be the output too\n")
+    assert (code, err) == (1, "llmzip: a.txt: is the input file: it cannot be the output too (choose another -o)\n")
     assert text.read_bytes() == TEXT
 
 
@@ -300,7 +300,7 @@ def test_an_archive_of_another_model(monkeypatch, capfd):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (MemoryError(), "not enough memory"),
+        (MemoryError(), "not enough memory (-m none takes less)"),
         (
             ZeroDivisionError("a\nb"),
             "internal error: ZeroDivisionError: a (please report; LLMZIP_DEBUG=1 tells more)",
@@ -394,7 +394,7 @@ def test_a_source_that_has_grown_is_not_removed(monkeypatch, capfd):
     with pytest.raises(SystemExit) as info:
         cli.cli(["compress", "--rm", "a.txt"], prog_name="llmzip")
     assert info.value.code == 1
-    assert capfd.readouterr().err == "llmzip: a.txt: has changed meanwhile: it is not removed\n"
+    assert capfd.readouterr().err == "llmzip: a.txt: has changed meanwhile: it is not removed (compress it again)\n"
     assert Path("a.txt").read_bytes() == TEXT + b"another line"
 
 
@@ -789,7 +789,8 @@ def test_test_writes_nothing(llmzip_, text):
     Path("b.lz").write_bytes(packed[:-1])
     assert llmzip_("test", "b.lz", "a.txt.lz")[::2] == (
         1,
-        "llmzip: b.lz: the archive is incomplete: its end is missing\n",
+        "llmzip: b.lz: the archive is incomplete: its end is missing "
+        "(decompress --salvage writes the undamaged frames)\n",
     )
     assert sorted(os.listdir()) == ["a.txt.lz", "b.lz"]
 

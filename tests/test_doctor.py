@@ -7,9 +7,10 @@ import pytest
 from networks import tiny_model_file
 from texts import words
 
-from llmzip import carriers, cli, doctor, models
+from llmzip import carriers, cli, doctor, models, selftest
 from llmzip.engine import Engine
 from llmzip.errors import HardwareError
+from llmzip.modelfile import dump
 
 
 @pytest.fixture
@@ -79,6 +80,17 @@ def test_a_carrier_that_is_wrong_here_is_not_used(run, tiny_file, monkeypatch):
     assert "int8, 1 thread" not in out
 
 
+def test_the_self_test_of_the_model_is_replayed(run, tiny, tmp_path):
+    for info, line in (
+        (selftest.make(tiny), "ok   self-test: the same bytes"),
+        (selftest.make(tiny) | {"network_sha256": "0" * 64}, "BAD  self-test: this machine does not compute"),
+    ):
+        path = tmp_path / "tested.safetensors"
+        path.write_bytes(dump(tiny.weights, tiny.tokenizer, {**tiny.info, "selftest": info}, tiny.start))
+        code, out, _ = run("doctor", "-m", str(path))
+        assert (code, line in out) == (int(line.startswith("BAD")), True), out
+
+
 def test_the_sample_has_what_models_meet(monkeypatch):
     monkeypatch.undo()
     text = doctor.sample()
@@ -93,12 +105,13 @@ def test_models_are_listed(run, tiny_file):
     code, out, _ = run("models", "list", "--json")
     assert code == 0
     shipped, own = json.loads(out)
-    assert (shipped["name"], shipped["number"]) == ("default", 1)
-    assert shipped["identity"] == models.SHIPPED[1][1][:16]
+    ((number, (_, digest)),) = models.SHIPPED.items()
+    assert (shipped["name"], shipped["number"]) == ("default", number)
+    assert shipped["identity"] == digest[:16]
     assert (own["name"], own["number"], own["path"]) == ("tiny", None, str(tiny_file))
     assert own["bytes"] == tiny_file.stat().st_size
     rows = [line.split() for line in run("models", "list")[1].splitlines()]
-    assert [row[:2] for row in rows] == [["name", "number"], ["default", "1"], ["tiny", "-"]]
+    assert [row[:2] for row in rows] == [["name", "number"], ["default", str(number)], ["tiny", "-"]]
 
 
 def test_cards_and_paths(run, tiny_file):

@@ -195,11 +195,11 @@ REFUSED = {
         replaced("vocabulary.ranks", lambda t: t.astype(np.float64)),
         "ranks has the wrong type",
     ),
-    "another version": (described(version=1), "version 1, which this llmzip does not read"),
+    "another version": (described(version=1), "1, exact-1, which this llmzip does not read"),
     "another profile": (described(profile="exact-2"), "does not read"),
-    "no version": (without("version"), "not a llmzip model file"),
-    "a negative width": (described(width=-8), "not a llmzip model file"),
-    "a width that is text": (described(width="8"), "not a llmzip model file"),
+    "no version": (without("version"), "not an llmzip model file"),
+    "a negative width": (described(width=-8), "not an llmzip model file"),
+    "a width that is text": (described(width="8"), "not an llmzip model file"),
     "no width": (described(width=0), "damaged"),
     "a monstrous width": (described(width=10**30), "damaged"),
     "monstrously many layers": (described(layers=10**30), "damaged"),
@@ -226,14 +226,14 @@ def test_an_odd_width_is_refused() -> None:
     "text", [b"", b"1234567", b"\0" * 8, b"\0" * 100, b"\xff" * 64, b"{}", b"\2" + b"\0" * 7 + b"{}"]
 )
 def test_files_that_are_no_models_are_refused(text: bytes) -> None:
-    with pytest.raises(ModelError, match="not a llmzip model file"):
+    with pytest.raises(ModelError, match="not an llmzip model file"):
         parse(text)
 
 
 def test_safetensors_of_others_are_refused() -> None:
-    with pytest.raises(ModelError, match="not a llmzip model file"):
+    with pytest.raises(ModelError, match="not an llmzip model file"):
         parse(save({"weight": np.zeros(3, np.float32)}, {"format": "pt"}))
-    with pytest.raises(ModelError, match="not a llmzip model file"):
+    with pytest.raises(ModelError, match="not an llmzip model file"):
         parse(save({"weight": np.zeros(3, np.float32)}))
 
 
@@ -256,7 +256,7 @@ def test_hostile_header_lengths_are_refused(size: int, data: bytes) -> None:
     ],
 )
 def test_hostile_headers_are_refused(header: bytes) -> None:
-    with pytest.raises(ModelError, match="not a llmzip model file"):
+    with pytest.raises(ModelError, match="not an llmzip model file"):
         parse(len(header).to_bytes(8, "little") + header)
 
 

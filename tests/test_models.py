@@ -10,7 +10,7 @@ import pytest
 from networks import tiny_model_file
 
 from llmzip import models, start
-from llmzip.errors import ModelError
+from llmzip.errors import ModelError, ModelMismatchError
 
 SHAPE = {"width": 8, "hidden": 16, "layers": 1, "clusters": 4}
 NONE_FILE = models.shipped_folder() / "none.safetensors"
@@ -103,15 +103,20 @@ def test_archive_of_a_newer_version_names_the_number() -> None:
         models.for_archive(8, None, None)
 
 
+def test_archive_of_an_earlier_version_names_the_number() -> None:
+    with pytest.raises(ModelError, match="number 6, which only earlier versions of llmzip have"):
+        models.for_archive(6, None, None)
+
+
 def test_archive_of_a_shipped_model_refuses_another() -> None:
     message = rf"made with the shipped model house \({digest(FIRST).hex()[:16]}\), not with guest"
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelMismatchError, match=message):
         models.for_archive(7, None, "guest")
 
 
 def test_archive_of_a_shipped_model_refuses_an_altered_file(shelf: Path) -> None:
     (shelf / "shipped" / "house.safetensors").write_bytes(THIRD)
-    with pytest.raises(ModelError, match="not with the one here"):
+    with pytest.raises(ModelMismatchError, match="not with the one here"):
         models.for_archive(7, None, None)
 
 
@@ -132,7 +137,7 @@ def test_archive_of_a_user_model_that_is_not_here_tells_its_id() -> None:
 
 def test_archive_of_a_user_model_refuses_another() -> None:
     wanted, given = digest(THIRD)[:8].hex(), digest(SECOND)[:8].hex()
-    with pytest.raises(ModelError, match=rf"made with model {wanted}, not with guest \({given}\)"):
+    with pytest.raises(ModelMismatchError, match=rf"made with model {wanted}, not with guest \({given}\)"):
         models.for_archive(None, digest(THIRD)[:8], "guest")
 
 
@@ -143,3 +148,8 @@ def test_altered_start_values_of_none_are_not_used(shelf: Path) -> None:
     copy.write_bytes(NONE_FILE.read_bytes()[:-1] + b"?")
     with pytest.raises(ModelError, match=r"none.safetensors is not the one .* damaged"):
         start.for_bytes()
+
+
+def test_none_is_no_file() -> None:
+    with pytest.raises(ModelError, match="none means no language model"):
+        models.locate("none")

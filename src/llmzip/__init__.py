@@ -10,6 +10,7 @@ from llmzip.errors import (
     HardwareError,
     LlmzipError,
     ModelError,
+    ModelMismatchError,
     SalvageError,
     TruncatedError,
 )
@@ -35,6 +36,7 @@ __all__ = (
     "LlmzipError",
     "LlmzipFile",
     "ModelError",
+    "ModelMismatchError",
     "SalvageError",
     "TruncatedError",
     "archive_info",

@@ -185,7 +185,7 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
             return exact[0]
         if exact:
             return min(exact, key=lambda name: sum(_seconds(BINDERS[name], s, rows) for s in distinct))
-    raise HardwareError("this machine multiplies integers wrongly in every way known to llmzip")
+    raise HardwareError("this machine multiplies integers wrongly in every way known to llmzip (see llmzip doctor)")
 
 
 @jit

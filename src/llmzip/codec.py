@@ -7,7 +7,7 @@ import functools
 import io
 import os
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip import models, start
 from llmzip.bytecoder import ByteCoder
@@ -17,6 +17,9 @@ from llmzip.format import BYTES, NO_MODEL, STORED, ArchiveHeader, Frame, Writer
 from llmzip.modelfile import Model
 from llmzip.reader import Reader
 from llmzip.salvage import Salvager
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 FRAME_BYTES = 1 << 25  # content per frame: what repeats can reach back, the memory, and what one damaged byte can cost
 HOPE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
@@ -213,7 +216,12 @@ def decompress_stream(
 def decode_frame(
     frame: Frame, *, model: str | None = None, threads: int = 0, device: str = "cpu", progress: Progress | None = None
 ) -> bytes:
-    """Return the verified content of a frame; arguments as for :func:`decompress_stream`."""
+    """Return the verified content of a frame; arguments as for :func:`decompress_stream`.
+
+    A model that was named must be there, even if this frame needs none: who names one means it.
+    """
+    if model not in (None, models.NONE):
+        models.load(model)
     if frame.header.kind == STORED:
         frame.verify(frame.payload)
         return frame.payload
@@ -230,14 +238,14 @@ def decode_frame(
     return content
 
 
-def compress(data: bytes, *, model: str | None = None, threads: int = 0) -> bytes:
+def compress(data: ReadableBuffer, *, model: str | None = None, threads: int = 0) -> bytes:
     """Return `data` as an archive; arguments as for :func:`compress_stream`."""
     out = io.BytesIO()
     compress_stream(io.BytesIO(data), out, model=model, threads=threads)
     return out.getvalue()
 
 
-def decompress(data: bytes, *, model: str | None = None, threads: int = 0) -> bytes:
+def decompress(data: ReadableBuffer, *, model: str | None = None, threads: int = 0) -> bytes:
     """Return the content of the archives in `data`; raises LlmzipError for anything else."""
     out = io.BytesIO()
     decompress_stream(io.BytesIO(data), out, model=model, threads=threads)

@@ -132,9 +132,9 @@ class Conversion(ABC):
             return
         regular = check_target(target, source=source, force=self.force)
         if self.remove and not regular:
-            raise FileError(target, "is not a regular file: --rm would lose the data")
+            raise FileError(target, "is not a regular file: --rm would lose the data (leave out --rm)")
         if self.verifies and not regular:
-            raise FileError(target, "is not a regular file: it cannot be verified")
+            raise FileError(target, "is not a regular file: it cannot be verified (leave out --verify)")
         with output_file(target, source=source, force=self.force) as stream:
             yield stream
 
@@ -143,7 +143,7 @@ class Conversion(ABC):
             raise FileError("(stdout)", "is a terminal, and archives are not text (use -o FILE, or -f)")
         status = os.fstat(1)
         if stat.S_ISREG(status.st_mode) and os.path.samestat(source, status):
-            raise FileError("(stdout)", "is the input file: it cannot be the output too")
+            raise FileError("(stdout)", "is the input file: it cannot be the output too (choose another)")
 
     @contextmanager
     def _progress(
@@ -321,5 +321,5 @@ def _remove(name: str, status: os.stat_result) -> None:
     now = os.stat(name)
     same = os.path.samestat(now, status) and now.st_size == status.st_size
     if not same or now.st_mtime_ns != status.st_mtime_ns:
-        raise FileError(name, "has changed meanwhile: it is not removed")
+        raise FileError(name, "has changed meanwhile: it is not removed (compress it again)")
     os.unlink(name)

@@ -55,6 +55,8 @@ def examine(model: Model) -> Iterator[Finding]:
     yield Finding("versions", machine.versions())
     yield Finding("kernels", jit.CACHE_DIR or "nowhere to keep them: every process compiles them (set NUMBA_CACHE_DIR)")
     yield Finding("model", f"{model.digest[:8].hex()}, {model.tokenizer.size} tokens")
+    if "selftest" in model.info:
+        yield _self_test(model)
     weights = model.weights
     matrices = [weights.head_cluster, *(matrix for layer in weights.layers for matrix in layer.matrices())]
     shapes = sorted({matrix.q.shape for matrix in matrices})
@@ -67,6 +69,15 @@ def examine(model: Model) -> Iterator[Finding]:
         yield Finding(f"carrier {name}", text)
     yield Finding("carriers", f"{len(usable)} of {len(carriers.BINDERS)} usable", sound=bool(usable))
     yield from _compare(model, [Setting(c, t) for c, t in product(usable, sorted({1, machine.cores()}))])
+
+
+def _self_test(model: Model) -> Finding:
+    """Compare with the machine that made the model."""
+    try:
+        selftest.verify(model)
+    except LlmzipError as error:
+        return Finding("self-test", str(error), sound=False)
+    return Finding("self-test", "the same bytes as on the machine that made the model")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class ModelError(LlmzipError):
     """A model is missing, damaged, unknown, or not the one the archive needs."""
 
 
+class ModelMismatchError(ModelError):
+    """The model that was named, or is installed, is not the one the archive was made with."""
+
+
 class HardwareError(LlmzipError):
     """The machine computes wrongly, or is set to compute inexactly."""
 

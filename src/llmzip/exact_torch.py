@@ -58,10 +58,13 @@ class TorchNetwork:
 
     def __init__(self, weights: Weights, device: str):
         if weights.arch != "gated":
-            raise HardwareError(f"models of the architecture {weights.arch} run on the CPU only (use --device cpu)")
+            raise HardwareError(f"models of the architecture {weights.arch} run on the CPU only (use device='cpu')")
         self.weights, self.device = weights, torch.device(device)
         if torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32:
-            raise HardwareError("exact inference needs float32 products in full precision (TF32 is on)")
+            raise HardwareError(
+                "exact inference needs float32 products in full precision, and TF32 is on "
+                "(call torch.set_float32_matmul_precision('highest'))"
+            )
         self.embedding = torch.from_numpy(weights.embedding.q).to(self.device)
         self.embedding_scale = torch.from_numpy(weights.embedding.scale).to(self.device)
         self.layers = []

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import TYPE_CHECKING
 
 from llmzip import codec
 from llmzip.errors import TruncatedError
 from llmzip.reader import Reader
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class Compressor:
@@ -23,7 +27,7 @@ class Compressor:
         self._held = bytearray()
         self._flushed = False
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: ReadableBuffer) -> bytes:
         """Take `data`, and return what of the archive is ready: often nothing."""
         self._check()
         self._held += data
@@ -59,7 +63,7 @@ class _Pieces:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: ReadableBuffer) -> None:
         self._data += data
 
     def read(self, size: int) -> bytes:
@@ -99,7 +103,7 @@ class Decompressor:
         """Return what followed the archive; empty until `eof`."""
         return self._unused if self.eof else b""
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    def decompress(self, data: ReadableBuffer, max_length: int = -1) -> bytes:
         """Take `data`, and return what of the content is ready, at most `max_length` bytes unless that is negative.
 
         What was over `max_length` comes with the next calls; give them b"" while `needs_input` is false. Raises

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip import memory, models
 from llmzip.errors import FormatError, TruncatedError
@@ -29,6 +29,9 @@ from llmzip.format import (
     parse_trailer,
 )
 from llmzip.reader import Reader, check_start
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,14 @@ class ArchiveInfo:
     format_version: int = VERSION
 
 
-def get_frame_info(frame_buffer: bytes) -> FrameInfo:
+def get_frame_info(frame_buffer: ReadableBuffer) -> FrameInfo:
     """Describe the frame whose archive begins `frame_buffer`; its first kilobyte is enough.
 
     Raises FormatError if it is not an archive, TruncatedError if it is too short to tell.
     """
-    check_start(frame_buffer[:MAX_HEAD])
-    return FrameInfo.of(parse_frame(frame_buffer[:MAX_HEAD], None))
+    head = bytes(memoryview(frame_buffer)[:MAX_HEAD])
+    check_start(head)
+    return FrameInfo.of(parse_frame(head, None))
 
 
 def archive_info(file: BinaryIO) -> ArchiveInfo:

@@ -111,16 +111,17 @@ def _description(data: bytes) -> dict[str, Any]:
     """Return the JSON description of a model file (safetensors: u64 length, JSON header, tensors)."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
-        raise ModelError("this is not a llmzip model file")
+        raise ModelError("this is not an llmzip model file (llmzip train makes one)")
     try:
         info = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["llmzip"])
         for key in ("version", "width", "hidden", "layers", "vocab"):
             if not isinstance(info[key], int) or info[key] < 0:
                 raise ValueError(key)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError("this is not a llmzip model file") from error
-    if info["version"] != FILE_VERSION or info.get("profile") != PROFILE:
-        raise ModelError(f"the model has version {info['version']}, which this llmzip does not read (update llmzip)")
+        raise ModelError("this is not an llmzip model file (llmzip train makes one)") from error
+    found = info["version"], info.get("profile")
+    if found != (FILE_VERSION, PROFILE):
+        raise ModelError(f"the model is of version {found[0]}, {found[1]}, which this llmzip does not read (update it)")
     return info
 
 

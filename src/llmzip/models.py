@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmzip.errors import ModelError
+from llmzip.errors import ModelError, ModelMismatchError
 
 if TYPE_CHECKING:
     from llmzip.modelfile import Model
@@ -59,6 +59,8 @@ def digest_of(path: Path) -> bytes:
 
 def locate(name: str) -> Path:
     """Return the file of the model called `name`: a path, a shipped name, or a name on LLMZIP_MODEL_PATH."""
+    if name == NONE:
+        raise ModelError("none means no language model, and here one is needed (give its name or file)")
     if name.endswith(SUFFIX) or os.sep in name:
         path = Path(name)
         if not path.is_file():
@@ -68,7 +70,8 @@ def locate(name: str) -> Path:
     for path in candidates:
         if path.name == name + SUFFIX and path.is_file():
             return path
-    raise ModelError(f"there is no model called {name} (give a {SUFFIX} file, or put it on {SEARCH_PATH})")
+    hint = f"see llmzip models list; give a {SUFFIX} file, or put it on {SEARCH_PATH}"
+    raise ModelError(f"there is no model called {name} ({hint})")
 
 
 @functools.lru_cache(maxsize=2)
@@ -120,11 +123,15 @@ def for_archive(number: int | None, identity: bytes | None, named: str | None) -
     """
     if number is not None:
         if number not in SHIPPED:
-            raise ModelError(f"made with shipped model number {number}, which this llmzip does not know (update it)")
+            known = "which only earlier versions of llmzip have (install one of them)"
+            if number > max(SHIPPED):
+                known = "which this llmzip does not know (update it)"
+            raise ModelError(f"made with shipped model number {number}, {known}")
         name, shipped = SHIPPED[number]
         model = load(named or name)
         if model.digest.hex() != shipped:
-            raise ModelError(f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}")
+            reason = f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}"
+            raise ModelMismatchError(f"{reason} ({'leave out -m' if named else 'install llmzip again'})")
         return model
     if identity is None:
         return load(named or DEFAULT)
@@ -132,7 +139,7 @@ def for_archive(number: int | None, identity: bytes | None, named: str | None) -
     if named is not None:
         model = load(named)
         if model.digest[:8] != identity:
-            raise ModelError(
+            raise ModelMismatchError(
                 f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE"
             )
         return model

@@ -86,11 +86,11 @@ def check_target(path: str, *, source: os.stat_result | None, force: bool) -> bo
             raise FileError(path, "is a link to nothing (use -f to create what it names)") from None
         return True
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(path, "is a directory")
+        raise FileError(path, "is a directory (give a file name)")
     if not stat.S_ISREG(status.st_mode):
         return False
     if source and os.path.samestat(source, status):
-        raise FileError(path, "is the input file: it cannot be the output too")
+        raise FileError(path, "is the input file: it cannot be the output too (choose another -o)")
     if not force:
         raise FileError(path, "exists already (use -f to overwrite it)")
     return True

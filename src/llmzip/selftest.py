@@ -42,7 +42,7 @@ def verify(model: Model, *, device: str = "cpu") -> None:
         raise ModelError("the model has no self-test") from error
     network, payload = _replay(model, text, device)
     if network != wanted[0]:
-        raise HardwareError("this machine does not compute the model exactly: its self-test fails")
+        raise HardwareError("this machine does not compute the model exactly: its self-test fails (see llmzip doctor)")
     if payload != wanted[1]:
         raise ModelError("the model's self-test was made by an llmzip that codes differently (train or fetch it again)")
 

@@ -30,7 +30,7 @@ def open_source(name: str, *, archive: bool, force: bool = False, special: bool 
         return
     status = os.stat(name)
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(name, "is a directory (use -r for its files, or make it one with tar)")
+        raise FileError(name, "is a directory (make it a file with tar; -r takes its files where there is one)")
     if not special and not stat.S_ISREG(status.st_mode):
         raise FileError(name, "is not a regular file (use -c, or -o FILE)")
     with open(name, "rb") as file:

@@ -58,14 +58,15 @@ def cli() -> None:
       llmzip list *.lz                  show sizes and models
       tar c docs | llmzip compress > docs.tar.lz
 
-    Without a file, or with -, commands read standard input and write standard output. The exit code
-    is 0 for success, 1 if a file failed, 2 for wrong usage.
+    Without a file, or with -, compress, decompress, test and list read standard input; the first two
+    write standard output then. The exit code is 0 for success, 1 if a file failed, 2 for wrong usage.
 
     \b
     Environment:
-      LLMZIP_MODEL, LLMZIP_THREADS   stand for -m and -T
-      LLMZIP_MODEL_PATH              folders to look for models in, as in PATH
-      LLMZIP_DEBUG=1                 tell where an error came from
+      LLMZIP_MODEL     stands for -m of compress, inspect, generate and doctor
+      LLMZIP_THREADS   stands for -T
+      LLMZIP_MODEL_PATH   folders to look for models in, as in PATH
+      LLMZIP_DEBUG=1      tell where an error came from
 
     \b
     Completion of commands and options with the tab key, in ~/.bashrc or

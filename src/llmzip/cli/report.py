@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import click
 
-from llmzip.errors import LlmzipError
+from llmzip.errors import ChecksumError, LlmzipError
+from llmzip.format import INCOMPLETE
 from llmzip.output import standard_output
 from llmzip.source import STANDARD, printable
 
@@ -21,6 +22,7 @@ HINTS = {
     errno.EEXIST: " (use -f to overwrite it)",
     errno.ENOSPC: " (free some space, or write elsewhere with -o)",
 }
+SALVAGE = " (decompress --salvage writes the undamaged frames)"
 
 Failed = Callable[[str, Exception], None]
 
@@ -73,8 +75,10 @@ def report(name: str, error: Exception) -> None:
     file = getattr(error, "filename", None) or ("(stdin)" if name == STANDARD else name)
     if isinstance(error, LlmzipError):
         text = str(error)
+        if isinstance(error, ChecksumError) or text == INCOMPLETE:
+            text += SALVAGE
     elif isinstance(error, MemoryError):
-        text = "not enough memory"
+        text = "not enough memory (-m none takes less)"
     elif isinstance(error, OSError):
         text = (error.strerror or str(error)) + HINTS.get(error.errno or 0, "")
     else:
