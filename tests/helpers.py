@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import itertools
 import os
 import random
 import sys
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
@@ -93,6 +95,15 @@ def main() -> None:
     from llmzip.cli import main
 
     main()
+
+
+def script(name: str) -> ModuleType:
+    """Return one of the scripts as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
 
 
 def rounds(default: int) -> int:

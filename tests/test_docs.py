@@ -1,6 +1,5 @@
 """The documentation's examples are run, and what is generated is current."""
 
-import importlib.util
 import os
 import re
 import shlex
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import script
 from networks import tiny_model_file
 
 from llmzip import models
@@ -31,14 +31,6 @@ def test_the_python_examples_run(tmp_path, monkeypatch, page, least):
     names = {}  # they build on each other
     for example in examples:
         exec(example, names)  # noqa: S102
-
-
-def script(name):
-    """Return a script as a module."""
-    spec = importlib.util.spec_from_file_location(name, DOCS.parent / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_what_the_help_says_is_what_the_documentation_says():
