@@ -34,6 +34,7 @@ from llmzip.training.bpe import train_bpe
 from llmzip.training.corpus import Packed, pack
 from llmzip.training.evaluation import Heldout
 from llmzip.training.export import export, restore
+from llmzip.training.fusion import require_compiler
 from llmzip.training.recipe import (
     SIZES,
     TINY_BELOW,
@@ -77,6 +78,7 @@ class Request:
     steps: int | None = None
     lanes: int | None = None
     window: int | None = None
+    fuse: bool = False
     patience: int = 6
     checkpoint_seconds: float = 300
     seed: int = 1
@@ -122,6 +124,7 @@ class Request:
             steps=steps,
             lanes=lanes,
             window=window,
+            fuse=self.fuse,
             matrix_rate=usual.matrix_rate * speed,
             vector_rate=usual.vector_rate * speed,
             warmup_steps=int(min(usual.warmup_steps, steps // 10 + 1)),
@@ -153,6 +156,8 @@ class _Build:
         """Do all steps."""
         request = self.request
         check_target(str(request.output), source=None, force=request.force or request.resume)
+        if request.fuse:
+            require_compiler(self.workers.device)
         made = (self.folder, request.output, request.card)
         text = survey(request.paths, request.seed, without=made)
         self._say(
