@@ -52,4 +52,6 @@ def require_compiler(device: torch.device) -> None:
     try:
         trial(torch.ones(64, device=device))
     except Exception as error:  # torch has many kinds
-        raise HardwareError("torch.compile does not work here: is there a C++ compiler? (leave out --compile)") from error
+        raise HardwareError(
+            "torch.compile does not work here: is there a C++ compiler? (leave out --compile)"
+        ) from error
