@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -40,17 +42,34 @@ class ModelConfig:
         return self.layers * (token_mixer * self.width**2 + 2 * self.width * self.hidden)
 
 
+@cache
+def fused_recurrence(device: torch.device) -> ModuleType | None:
+    """Return the module of the kernels that compute the recurrence on a device, if they work there."""
+    if device.type != "cuda":
+        return None
+    try:
+        from llmzip.training import recurrence_kernel
+
+        recurrence_kernel.forward(*torch.zeros(2, 1, 1, 1, device=device), torch.zeros(1, 1, device=device))
+    except Exception:  # no Triton, no C compiler for it, a GPU it does not know: the loop works without
+        return None
+    return recurrence_kernel
+
+
 class Recurrence(torch.autograd.Function):
-    """Compute ``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass (a plain loop over time)."""
+    """Compute ``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass: by a loop over time, fused on a GPU."""
 
     @staticmethod
     def forward(ctx, f: Tensor, u: Tensor, h0: Tensor) -> Tensor:
         """Return h ``[T, B, d]`` for f and u of that shape and h0 ``[B, d]``."""
-        h = torch.empty_like(u)
-        previous = h0
-        for t in range(f.shape[0]):
-            torch.addcmul(u[t], f[t], previous, out=h[t])
-            previous = h[t]
+        if kernel := fused_recurrence(f.device):
+            h = kernel.forward(f, u, h0)
+        else:
+            h = torch.empty_like(u)
+            previous = h0
+            for t in range(f.shape[0]):
+                torch.addcmul(u[t], f[t], previous, out=h[t])
+                previous = h[t]
         ctx.save_for_backward(f, h, h0)
         return h
 
@@ -58,6 +77,8 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx, grad_h: Tensor):
         """Return the gradients of f and u; none flows into h0, where back-propagation is truncated."""
         f, h, h0 = ctx.saved_tensors
+        if kernel := fused_recurrence(f.device):
+            return *kernel.backward(f, h, h0, grad_h), None
         grad_u = grad_h.clone()
         for t in range(f.shape[0] - 2, -1, -1):
             grad_u[t].addcmul_(f[t + 1], grad_u[t + 1])

@@ -1,7 +1,7 @@
 """Elementwise operations fused by ``torch.compile``: each group of them passes over the memory once.
 
-They take more than half of a step on a CPU if each runs on its own. Validation does not fuse: its shapes differ from text
-to text, and each would be compiled.
+They take more than half of a step on a CPU if each runs on its own. Validation does not fuse: its shapes differ from
+text to text, and each would be compiled.
 """
 
 from __future__ import annotations
