@@ -5,7 +5,7 @@
 3. packing: text to tokens on the disk, cut into pieces
 4. initialisation: an untrained network, or the one to personalise
 5. training: forward pass, loss, backward pass, update (:mod:`llmzip.training.trainer`)
-6. export: integers, self-test, model card
+6. export: integers, the mixer's start values, self-test, model card
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from llmzip.training.corpus import Packed, pack
 from llmzip.training.evaluation import Heldout
 from llmzip.training.export import export, restore
 from llmzip.training.fusion import require_compiler
+from llmzip.training.mixer import retrained
 from llmzip.training.recipe import (
     SIZES,
     TINY_BELOW,
@@ -273,13 +274,15 @@ class _Build:
             },
         }
         weights = export(model)
-        start = models.load(request.start or models.DEFAULT).start  # of the mixer
+        base = models.load(request.start or models.DEFAULT).start  # of the mixer
+        start = retrained(Model(weights, tokenizer, b"", info, base), list(heldout.texts.values()), request.seed)
+        self._say("mixer: start values " + ("kept" if start is base else "retrained on the held-out text"))
         info["selftest"] = selftest.make(Model(weights, tokenizer, b"", info, start))
         data = dump(weights, tokenizer, info, start)
         with output_file(str(request.output), force=request.force or request.resume) as out:
             out.write(data)
         measured = card.measure(parse(data), model, heldout)
-        facts = card.Facts(request.output, text, trainer, measured)
+        facts = card.Facts(request.output, text, trainer, measured, mixer_retrained=start is not base)
         with output_file(str(request.card), force=True) as out:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)
