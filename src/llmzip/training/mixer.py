@@ -70,7 +70,7 @@ def train_start(texts: Sequence[bytes], model=None, *, progress: Callable[[int],
 def retrained(model: Model, texts: Sequence[bytes], seed: int) -> Start:
     """Return the start values that those of `model` become on text that it was not trained on.
 
-    They stay what they are if there is too little text. The text is cut into pieces, in an order that depends on `seed`.
+    They stay what they are if there is too little text. The text is cut into pieces, whose order depends on `seed`.
     """
     if sum(map(len, texts)) < LEAST_BYTES:
         return model.start
