@@ -1,5 +1,6 @@
 """Reproduce the table of docs/errors.md: message and exit code for everything that goes wrong."""
 
+import contextlib
 import io
 import os
 import re
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import helpers
 import pytest
+import torch
+from click.testing import CliRunner
 from test_cli import COMMAND, ENVIRONMENT
 from texts import noise, words
 
 from llmzip.format import Writer
+from llmzip.training import command
 
 TEXT = words(900)[:3500]
 
@@ -25,8 +29,8 @@ REAL = [COMMAND[0], "-m", "llmzip"]
 def rows():
     """Return what, message and exit code of each row of the page."""
     page = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
-    table = re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)[1:]
-    return {what: (message.strip("`"), code) for what, message, code in table}
+    table = re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    return {what: (message.strip("`"), code) for what, message, code in table if what != "what"}
 
 
 ROWS = rows()
@@ -72,15 +76,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(*args, command=COMMAND, **options):
-    return subprocess.run(
-        [*command, *args],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        **options,
-    )
+    usual = {"env": ENVIRONMENT, "capture_output": True, "text": True, "check": False, "stdin": subprocess.DEVNULL}
+    return subprocess.run([*command, *args], **{**usual, **options})
 
 
 def expect(what, done):
@@ -178,6 +175,73 @@ def test_models_that_are_not_here():
     assert sorted(os.listdir()) == ["foreign.lz", "text"]
 
 
+def train(*args):
+    """Run `llmzip train` in this process: each would import torch."""
+    result = CliRunner().invoke(command.train, args)
+    return subprocess.CompletedProcess(args, result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture
+def corpus():
+    """A folder with enough text."""
+    Path("corpus").mkdir()
+    Path("corpus/text").write_bytes(words(9000))
+    return "corpus"
+
+
+def test_text_that_cannot_be_trained_on():
+    Path("empty").mkdir()
+    Path("photos").mkdir()
+    Path("photos/a").write_bytes(bytes(100))
+    Path("short").write_bytes(TEXT)
+    names = {"missing corpus": "nosuch", "empty folder": "empty", "only binary files": "photos"}
+    names |= {"binary file named": "photos/a", "corpus that is a device": "/dev/null", "too little text": "short"}
+    for what, name in names.items():
+        expect(what, train(name, "-o", "m.safetensors"))
+    assert sorted(os.listdir()) == ["empty", "photos", "short"]
+
+
+def test_trainings_that_must_not_begin(corpus):
+    Path("exists.safetensors").write_bytes(b"precious")
+    Path("begun.train").mkdir()
+    Path("begun.train/plan.json").write_bytes(b"{}")
+    expect("model exists", train(corpus, "-q", "-o", "exists.safetensors"))
+    expect("folder holds a training", train(corpus, "-q", "-o", "begun.safetensors"))
+    expect("resumed with other text", train(corpus, "-q", "-o", "begun.safetensors", "--resume"))
+    expect("unknown model to personalise", train(corpus, "-q", "-o", "m.safetensors", "--from", "nosuch"))
+    assert Path("exists.safetensors").read_bytes() == b"precious"
+    assert sorted(os.listdir()) == ["begun.train", "corpus", "exists.safetensors"]
+
+
+def test_training_on_a_full_disk(corpus, small):
+    with contextlib.suppress(OSError):
+        (small / "filler").write_bytes(bytes(1 << 20))
+    expect("disk full while training", train(corpus, "-q", "-o", "small/m.safetensors"))
+    assert list((small / "m.train").iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_training_on_a_gpu_that_is_not_there(corpus):
+    expect("no GPU", train(corpus, "-o", "m.safetensors", "--device", "cuda"))
+
+
+def test_compiling_without_a_compiler(corpus):
+    environment = {**ENVIRONMENT, "PATH": "/nowhere"}
+    environment.pop("CXX", None)
+    done = run("train", corpus, "-o", "m.safetensors", "--compile", command=REAL, env=environment)
+    expect("no compiler", done)
+    assert done.stderr.count("\n") == 1
+    assert os.listdir() == [corpus]
+
+
+def test_usage_of_train(corpus):
+    output = "-o", "m.safetensors"
+    expect("other suffix", train(corpus, "-o", "m.bin"))
+    expect("personalised in another shape", train(corpus, *output, "--from", "default", "--width", "64"))
+    expect("resumed and begun anew", train(corpus, *output, "--resume", "-f"))
+    expect("odd width", train(corpus, *output, "--width", "33"))
+
+
 def test_usage():
     expect("unknown option", run("compress", "--nosuch"))
 
@@ -209,4 +273,5 @@ def test_the_tests_above_cover_the_whole_page(request):
     if len(names) < 10:
         pytest.skip("not all of them were run")
     may_be_skipped = {"disk full", "no permission to read", "no permission to write"}
+    may_be_skipped |= {"disk full while training", "no GPU"}
     assert set(ROWS) <= may_be_skipped

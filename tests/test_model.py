@@ -8,7 +8,7 @@ import pytest
 import torch
 from networks import tiny_model
 
-from llmzip.model import LanguageModel, ModelConfig, Recurrence, algebraic_sigmoid, normalise
+from llmzip.model import LanguageModel, ModelConfig, Recurrence, SquaredReluMLP, algebraic_sigmoid, normalise
 
 STEPS, LANES = 12, 3
 
@@ -154,3 +154,41 @@ def test_fresh_network_passes_the_embedding_through() -> None:
 def test_multiply_adds_are_those_of_the_matrices(model: LanguageModel) -> None:
     mixers = [*model.token_mixers.parameters(), *model.channel_mixers.parameters()]
     assert model.config.body_multiply_adds == sum(p.numel() for p in mixers if p.ndim == 2)
+
+
+def random_mlp(dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = (5, 2, 6), (14, 6), (6, 14)
+    return tuple(torch.randn(shape, generator=generator, dtype=dtype, requires_grad=True) for shape in shapes)
+
+
+def plain_mlp(x: torch.Tensor, w_up: torch.Tensor, w_down: torch.Tensor) -> torch.Tensor:
+    return torch.relu(x @ w_up.t()).square() @ w_down.t()
+
+
+def test_squared_relu_mlp_passes_the_numerical_gradient_check() -> None:
+    x, w_up, w_down = random_mlp(torch.float64)
+    assert torch.allclose(SquaredReluMLP.apply(x, w_up, w_down), plain_mlp(x, w_up, w_down), rtol=1e-12)
+    assert torch.autograd.gradcheck(SquaredReluMLP.apply, (x, w_up, w_down))
+
+
+def test_squared_relu_mlp_multiplies_in_bf16_under_autocast_and_its_gradients_are_float32() -> None:
+    x, w_up, w_down = random_mlp(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = SquaredReluMLP.apply(x, w_up, w_down)
+    assert y.dtype == torch.bfloat16
+    weight = torch.arange(60.0).view(5, 2, 6).sin()
+    got = y, *torch.autograd.grad((y.float() * weight).sum(), (x, w_up, w_down))
+    expected = plain_mlp(x, w_up, w_down)
+    wanted = expected, *torch.autograd.grad((expected * weight).sum(), (x, w_up, w_down))
+    for a, b in zip(got[1:], wanted[1:], strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() < 0.02 * b.norm()
+    assert 0 < (got[0].float() - wanted[0]).norm() < 0.02 * wanted[0].norm()
+
+
+def test_squared_relu_mlp_does_not_change_its_inputs() -> None:
+    inputs = random_mlp(torch.float32)
+    copies = [t.detach().clone() for t in inputs]
+    SquaredReluMLP.apply(*inputs).sum().backward()
+    assert all(torch.equal(a, b) for a, b in zip(inputs, copies, strict=True))

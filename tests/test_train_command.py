@@ -30,6 +30,7 @@ from llmzip.doctor import replay
 from llmzip.engine import Engine
 from llmzip.errors import FileError, HardwareError, ModelError
 from llmzip.modelfile import Model, read
+from llmzip.training import mixer
 from llmzip.training.build import Request, build
 from llmzip.training.command import train
 from llmzip.training.evaluation import exact_bits
@@ -149,6 +150,24 @@ def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(tra
     assert after.weights.width == 32
     bits = [exact_bits(Engine(model), log(60, 2), 1) for model in (before, after)]
     assert bits[1] < 0.8 * bits[0]
+
+
+def test_start_values_of_the_mixer_are_retrained_if_there_is_enough_text(
+    corpus: Path, trained: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def start(path: Path) -> bytes:
+        return read(path).start.weights.tobytes()
+
+    sentence = "The start values of the mixer were trained on the same text"
+    assert start(trained) == models.load(models.DEFAULT).start.weights.tobytes()
+    assert sentence not in trained.with_suffix(".md").read_text()
+    monkeypatch.setattr(mixer, "LEAST_BYTES", 1000)
+    path = tmp_path / "m.safetensors"
+    build(Request((corpus,), path, start=str(trained), steps=1))
+    assert "mixer: start values retrained" in capsys.readouterr().err
+    assert start(path) != start(trained)
+    assert sentence in path.with_suffix(".md").read_text()
+    selftest.verify(read(path))
 
 
 # Interruptions

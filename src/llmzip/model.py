@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
+
+from llmzip.training.fusion import fusible
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,34 @@ class ModelConfig:
         return self.layers * (token_mixer * self.width**2 + 2 * self.width * self.hidden)
 
 
+@cache
+def fused_recurrence(device: torch.device) -> ModuleType | None:
+    """Return the module of the kernels that compute the recurrence on a device, if they work there."""
+    if device.type != "cuda":
+        return None
+    try:
+        from llmzip.training import recurrence_kernel
+
+        recurrence_kernel.forward(*torch.zeros(2, 1, 1, 1, device=device), torch.zeros(1, 1, device=device))
+    except Exception:  # no Triton, no C compiler for it, a GPU it does not know: the loop works without
+        return None
+    return recurrence_kernel
+
+
 class Recurrence(torch.autograd.Function):
-    """Compute ``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass (a plain loop over time)."""
+    """Compute ``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass: by a loop over time, fused on a GPU."""
 
     @staticmethod
     def forward(ctx, f: Tensor, u: Tensor, h0: Tensor) -> Tensor:
         """Return h ``[T, B, d]`` for f and u of that shape and h0 ``[B, d]``."""
-        h = torch.empty_like(u)
-        previous = h0
-        for t in range(f.shape[0]):
-            torch.addcmul(u[t], f[t], previous, out=h[t])
-            previous = h[t]
+        if kernel := fused_recurrence(f.device):
+            h = kernel.forward(f, u, h0)
+        else:
+            h = torch.empty_like(u)
+            previous = h0
+            for t in range(f.shape[0]):
+                torch.addcmul(u[t], f[t], previous, out=h[t])
+                previous = h[t]
         ctx.save_for_backward(f, h, h0)
         return h
 
@@ -56,6 +77,8 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx, grad_h: Tensor):
         """Return the gradients of f and u; none flows into h0, where back-propagation is truncated."""
         f, h, h0 = ctx.saved_tensors
+        if kernel := fused_recurrence(f.device):
+            return *kernel.backward(f, h, h0, grad_h), None
         grad_u = grad_h.clone()
         for t in range(f.shape[0] - 2, -1, -1):
             grad_u[t].addcmul_(f[t + 1], grad_u[t + 1])
@@ -63,19 +86,62 @@ class Recurrence(torch.autograd.Function):
         return grad_f, grad_u, None
 
 
+def product_type(x: Tensor) -> torch.dtype:
+    """Return the type in which matrices are to be multiplied by `x`: autocast's where it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+class SquaredReluMLP(torch.autograd.Function):
+    """Compute ``relu(x Wup^T)^2 Wdown^T``.
+
+    The derivative of relu's square, twice relu, is zero where relu cuts off: backwards this passes once over the
+    hidden rows, the largest tensors of a step, where autograd would three times.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w_up: Tensor, w_down: Tensor) -> Tensor:
+        """Return rows ``[..., d]`` for x ``[..., d]``, w_up ``[hidden, d]`` and w_down ``[d, hidden]``."""
+        dtype = product_type(x)
+        rows, up, down = x.reshape(-1, x.shape[-1]).to(dtype), w_up.to(dtype), w_down.to(dtype)
+        a = torch.mm(rows, up.t()).relu_()
+        s = a.square()
+        ctx.save_for_backward(rows, up, down, a, s)
+        return torch.mm(s, down.t()).view(x.shape)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        """Return the gradients; those of the weights are summed in the type of the products."""
+        rows, up, down, a, s = ctx.saved_tensors
+        grad_y = grad.reshape(-1, grad.shape[-1])
+        half = torch.mm(grad_y, down).mul_(a)  # half the gradient of the products with w_up
+        grad_x = torch.mm(half, up).mul_(2).view(grad.shape)
+        return grad_x, torch.mm(half.t(), rows).mul_(2), torch.mm(grad_y.t(), s)
+
+
 def algebraic_sigmoid(x: Tensor) -> Tensor:
     """Return ``0.5 + 0.5 * x / (1 + |x|)``."""
     return 0.5 + 0.5 * x / (1 + x.abs())
 
 
+@fusible
 def normalise(x: Tensor) -> Tensor:
     """Divide each row by its root mean square."""
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-8)
 
 
-def shifted(n: Tensor, last: Tensor, keep: Tensor) -> Tensor:
-    """Return the previous step's rows; zero where `keep` is zero (the step starts a text)."""
-    return torch.cat([last[None], n[:-1]]) * keep
+@fusible
+def with_previous(n: Tensor, last: Tensor, shift: Tensor, keep: Tensor) -> Tensor:
+    """Add a share of the previous step's rows; none where `keep` is zero (the step starts a text)."""
+    return n + shift * (torch.cat([last[None], n[:-1]]) * keep)
+
+
+@fusible
+def gates(zfg: Tensor, forget_bias: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the state is multiplied by, what is added to it and what its output is multiplied by."""
+    z, f, g = zfg.float().chunk(3, -1)
+    leak = (1 - algebraic_sigmoid(f + forget_bias)).square()
+    return (1 - leak) * keep, leak * z, g * algebraic_sigmoid(g)
 
 
 class TokenMixer(nn.Module):
@@ -100,10 +166,9 @@ class TokenMixer(nn.Module):
     def forward(self, n: Tensor, state: tuple[Tensor, ...], keep: Tensor):
         """Return the output and the next state; `keep` ``[T, B, 1]`` is 0 where a text starts, else 1."""
         h0, last = state
-        z, f, g = self.w_in(n + self.shift * shifted(n, last, keep)).float().chunk(3, -1)
-        leak = (1 - algebraic_sigmoid(f + self.forget_bias)).square()
-        h = Recurrence.apply((1 - leak) * keep, leak * z, h0)
-        y = self.w_out(h * (g * algebraic_sigmoid(g)))
+        f, u, g = gates(self.w_in(with_previous(n, last, self.shift, keep)), self.forget_bias, keep)
+        h = Recurrence.apply(f, u, h0)
+        y = self.w_out(h * g)
         return y.float(), (h[-1].detach(), n[-1].detach())
 
 
@@ -121,8 +186,8 @@ class ChannelMixer(nn.Module):
 
     def forward(self, n: Tensor, last: Tensor, keep: Tensor):
         """Return the output and the next state; `keep` is as for :class:`TokenMixer`."""
-        a = torch.relu(self.w_up(n + self.shift * shifted(n, last, keep)))
-        return self.w_down(a.square()).float(), n[-1].detach()
+        x = with_previous(n, last, self.shift, keep)
+        return SquaredReluMLP.apply(x, self.w_up.weight, self.w_down.weight).float(), n[-1].detach()
 
 
 class LanguageModel(nn.Module):

@@ -5,7 +5,7 @@
 3. packing: text to tokens on the disk, cut into pieces
 4. initialisation: an untrained network, or the one to personalise
 5. training: forward pass, loss, backward pass, update (:mod:`llmzip.training.trainer`)
-6. export: integers, self-test, model card
+6. export: integers, the mixer's start values, self-test, model card
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from llmzip.training.bpe import train_bpe
 from llmzip.training.corpus import Packed, pack
 from llmzip.training.evaluation import Heldout
 from llmzip.training.export import export, restore
+from llmzip.training.fusion import require_compiler
+from llmzip.training.mixer import retrained
 from llmzip.training.recipe import (
     SIZES,
     TINY_BELOW,
@@ -77,6 +79,7 @@ class Request:
     steps: int | None = None
     lanes: int | None = None
     window: int | None = None
+    fuse: bool = False
     patience: int = 6
     checkpoint_seconds: float = 300
     seed: int = 1
@@ -122,6 +125,7 @@ class Request:
             steps=steps,
             lanes=lanes,
             window=window,
+            fuse=self.fuse,
             matrix_rate=usual.matrix_rate * speed,
             vector_rate=usual.vector_rate * speed,
             warmup_steps=int(min(usual.warmup_steps, steps // 10 + 1)),
@@ -153,6 +157,8 @@ class _Build:
         """Do all steps."""
         request = self.request
         check_target(str(request.output), source=None, force=request.force or request.resume)
+        if request.fuse:
+            require_compiler(self.workers.device)
         made = (self.folder, request.output, request.card)
         text = survey(request.paths, request.seed, without=made)
         self._say(
@@ -268,13 +274,15 @@ class _Build:
             },
         }
         weights = export(model)
-        start = models.load(request.start or models.DEFAULT).start  # of the mixer
+        base = models.load(request.start or models.DEFAULT).start  # of the mixer
+        start = retrained(Model(weights, tokenizer, b"", info, base), list(heldout.texts.values()), request.seed)
+        self._say("mixer: start values " + ("kept" if start is base else "retrained on the held-out text"))
         info["selftest"] = selftest.make(Model(weights, tokenizer, b"", info, start))
         data = dump(weights, tokenizer, info, start)
         with output_file(str(request.output), force=request.force or request.resume) as out:
             out.write(data)
         measured = card.measure(parse(data), model, heldout)
-        facts = card.Facts(request.output, text, trainer, measured)
+        facts = card.Facts(request.output, text, trainer, measured, mixer_retrained=start is not base)
         with output_file(str(request.card), force=True) as out:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)

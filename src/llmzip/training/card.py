@@ -25,6 +25,8 @@ ARCHITECTURES = {
     "transformer": "Transformer",
 }
 
+MIXER_RETRAINED = "The start values of the mixer were trained on the same text, which favours the whole pipeline.\n"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -67,6 +69,7 @@ class Facts:
     text: Survey
     trainer: Trainer
     measured: Mapping[str, Measured]
+    mixer_retrained: bool  # its start values, on the held-out text
 
     def markdown(self) -> str:
         """Return the card as Markdown."""
@@ -106,7 +109,7 @@ of which {total - self.text.train_bytes} bytes were held out.
 ## Quality
 
 Bits per byte of held-out text: the whole pipeline, and the network alone, exact and float.
-
+{MIXER_RETRAINED if self.mixer_retrained else ""}
 | domain | bytes | llmzip | exact network | float network |
 |---|---|---|---|---|
 {rows}

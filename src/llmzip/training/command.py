@@ -33,6 +33,12 @@ NATURAL = click.IntRange(min=1)
 @click.option("--steps", type=NATURAL, metavar="N", help="Train so many steps.")
 @click.option("--lanes", type=NATURAL, metavar="N", help="Streams of text trained on at once.")
 @click.option("--window", type=NATURAL, metavar="N", help="Tokens of each stream in a step.")
+@click.option(
+    "--compile",
+    "fuse",
+    is_flag=True,
+    help="Fuse elementwise operations with torch.compile: about a quarter faster, needs a C++ compiler.",
+)
 @click.option("--patience", type=NATURAL, default=6, metavar="N", help="Stop after N validations without progress.")
 @click.option("--checkpoint-seconds", type=click.FloatRange(0), default=300, metavar="N", help="Time between two.")
 @click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Of everything random.")

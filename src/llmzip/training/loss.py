@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from llmzip.model import product_type
+
 
 def _softmax_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the losses ``[N]`` and their gradient for the logits ``[N, C]`` (in place of the logits)."""
@@ -30,7 +32,7 @@ class TwoLevelCrossEntropy(torch.autograd.Function):
     def forward(ctx, h: Tensor, w_cluster: Tensor, w_token: Tensor, target: Tensor, starts: Tensor):
         """Compute the losses and, cluster by cluster, the gradients."""
         vocab, clusters = len(w_token), len(w_cluster)
-        dtype = torch.get_autocast_dtype(h.device.type) if torch.is_autocast_enabled(h.device.type) else h.dtype
+        dtype = product_type(h)
         rows = torch.nonzero((target >= 0) & (target < vocab))[:, 0]
         target = target[rows]
         cluster = torch.searchsorted(starts, target, right=True) - 1

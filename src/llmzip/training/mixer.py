@@ -14,9 +14,13 @@ from llmzip.bytecoder import ByteCoder
 from llmzip.engine import Engine, Walker
 from llmzip.history import History
 from llmzip.mixing import Mixer, learned
+from llmzip.modelfile import Model
 from llmzip.start import Start
+from llmzip.training.corpus import cut_pieces
 
 SETTLING = 0.3  # share of the texts after which the mean begins
+LEAST_BYTES = 1 << 15  # less text tells less than the start values there are (docs/experiments.md)
+PIECE_BYTES = 48 << 10  # at most; files of this size gain most from good start values
 
 
 class _ListeningEngine(Engine):
@@ -54,10 +58,22 @@ def train_start(texts: Sequence[bytes], model=None, *, progress: Callable[[int],
     for i, text in enumerate(texts):
         coder.encode(text, capacity=2 * len(text) + 64, progress=progress)
         coder.start = learned(coder.mixer)
-        if i >= SETTLING * len(texts):
+        if i >= SETTLING * len(texts) or i == len(texts) - 1:
             count += 1
             for name, value in vars(coder.start).items():
                 sums[name] = sums.get(name, np.zeros(value.shape)) + value
     return Start(
         **{name: np.rint(total / count).astype(getattr(coder.start, name).dtype) for name, total in sums.items()}
     )
+
+
+def retrained(model: Model, texts: Sequence[bytes], seed: int) -> Start:
+    """Return the start values that those of `model` become on text that it was not trained on.
+
+    They stay what they are if there is too little text. The text is cut into pieces, whose order depends on `seed`.
+    """
+    if sum(map(len, texts)) < LEAST_BYTES:
+        return model.start
+    rng = np.random.default_rng(seed)
+    pieces = [piece for text in texts for piece in cut_pieces([text], PIECE_BYTES, rng)]
+    return train_start([pieces[i] for i in rng.permutation(len(pieces))], model)

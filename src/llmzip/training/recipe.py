@@ -38,6 +38,7 @@ class Recipe:
     steps: float = math.inf
     lanes: int = 64
     window: int = 128  # tokens of truncated back-propagation
+    fuse: bool = False  # elementwise operations, see :mod:`llmzip.training.fusion`
     matrix_rate: float = 0.02  # Muon
     vector_rate: float = 0.004  # AdamW
     warmup_steps: int = 40

@@ -26,6 +26,7 @@ from llmzip.errors import ModelError
 from llmzip.model import LanguageModel, ModelConfig
 from llmzip.output import output_file
 from llmzip.training.corpus import Packed, Streams
+from llmzip.training.fusion import fusing
 from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.muon import Muon
 from llmzip.training.recipe import Recipe
@@ -147,7 +148,7 @@ class Trainer:
         self._since[2] += int(self._token_bytes[targets].sum())
         device = self.workers.device
         mine = [ids[:, self.lanes].contiguous().to(device, non_blocking=True) for ids in (inputs, targets)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16), fusing(self.recipe.fuse):
             loss, self.state = self.objective(*mine, self.state)
         loss.backward()
         factor = self._rate_factor()
