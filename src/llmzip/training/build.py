@@ -250,11 +250,18 @@ class _Build:
         limits = ((recipe.minutes, "minutes"), (recipe.steps, "steps"))
         budget = " or ".join(f"{limit:g} {unit}" for limit, unit in limits if limit < math.inf)
         self._say(
-            f"training: {budget} on {self.workers.device.type}, {recipe.lanes} lanes of {recipe.window} tokens, "
+            f"training: {budget} on {self.workers.device.type} in {trainer.precision}, "
+            f"{recipe.lanes} lanes of {recipe.window} tokens, "
             f"{self.workers.count} processes, {torch.get_num_threads()} threads"
         )
+
+        def validate(model: LanguageModel) -> float:
+            if (self.folder / METRICS).exists():  # not before the first report
+                plot.draw(self.folder / METRICS, self.folder / CURVE)
+            return heldout.bits_per_byte(model)
+
         with _interruptible() as stopped:
-            trainer.run(heldout.bits_per_byte, stopped, quiet=self.request.quiet)
+            trainer.run(validate, stopped, quiet=self.request.quiet)
         reason = "interrupted" if stopped() else "held-out text got no cheaper" if trainer.used < 1 else "finished"
         self._say(f"{reason} at step {trainer.step}, {trainer.tokens:,} tokens, {trainer.elapsed / 60:.1f} minutes")
         return trainer
@@ -263,18 +270,21 @@ class _Build:
         request = self.request
         best = self.folder / BEST
         model = load_model(best if best.exists() else self.folder / CHECKPOINT)
+        base_model, recipe = models.load(request.start or models.DEFAULT), trainer.recipe
         info: dict[str, Any] = {
             "name": request.output.stem,
-            "training": {
+            "training": {  # no path: the same training gives the same file, whatever folders are called
                 "bytes": text.train_bytes,
                 "steps": trainer.step,
                 "tokens": trainer.tokens,
                 "seed": request.seed,
-                "from": request.start,
+                "from": base_model.digest.hex() if request.start else None,
+                "lanes": recipe.lanes,
+                "window": recipe.window,
+                "rates": [recipe.matrix_rate, recipe.vector_rate],
             },
         }
-        weights = export(model)
-        base = models.load(request.start or models.DEFAULT).start  # of the mixer
+        weights, base = export(model), base_model.start
         start = retrained(Model(weights, tokenizer, b"", info, base), list(heldout.texts.values()), request.seed)
         self._say("mixer: start values " + ("kept" if start is base else "retrained on the held-out text"))
         info["selftest"] = selftest.make(Model(weights, tokenizer, b"", info, start))

@@ -43,7 +43,9 @@ NATURAL = click.IntRange(min=1)
 @click.option("--checkpoint-seconds", type=click.FloatRange(0), default=300, metavar="N", help="Time between two.")
 @click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Of everything random.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
-@click.option("-T", "--threads", type=click.IntRange(0), default=0, metavar="N", help="0 is one per core.")
+@click.option(
+    "-T", "--threads", type=click.IntRange(0), default=0, envvar="LLMZIP_THREADS", metavar="N", help="0: all."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def train(**options: Any) -> None:
     """Train a model on text: files, and folders with all files in them.

@@ -115,6 +115,11 @@ class Trainer:
         self._token_bytes = torch.from_numpy(np.append(token_bytes, 0).astype(np.int64))
         self._bf16 = bf16_in_hardware(self.workers.device)
 
+    @property
+    def precision(self) -> str:
+        """Return what the matrix products of a step are computed in."""
+        return "bf16" if self._bf16 else "float32"
+
     # The budget
 
     def _used(self, step: int, elapsed: float) -> float:
@@ -224,7 +229,10 @@ class Trainer:
         }
         self._log(line)
         heldout = f", held-out {self.validations[-1][2]:.3f}" if self.validations else ""
-        bar.set_postfix_str(f"{bits / size:.3f} bits/byte{heldout}, {tokens / max(seconds, 1e-9):,.0f} tokens/s", False)
+        bar.set_postfix_str(
+            f"step {self.step}, {bits / size:.3f} bits/byte{heldout}, {tokens / max(seconds, 1e-9):,.0f} tokens/s",
+            False,
+        )
         bar.update(min(1.0, self.used) - bar.n)
 
     def _validate(self, validate: Callable[[LanguageModel], float], bar: tqdm) -> None:
