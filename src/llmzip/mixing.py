@@ -43,6 +43,7 @@ from llmzip.start import (
     MODEL_INPUTS,
     MODEL_MAPS,
     SELECTORS,
+    SELECTORS_WITHOUT_MODEL,
     SET_STARTS,
     STORED_BITS,
     TOKEN_CONTEXTS,
@@ -81,6 +82,7 @@ CORE = np.dtype(
         ("hashed_maps", np.int32, (HASHED_MAPS, MAP_ENTRIES)),  # FINE_BITS, by what is known of the byte and two before
         ("contexts", np.int64),  # how many are in use
         ("width", np.int64),  # how many inputs
+        ("selectors", np.int64),  # how many sets of weights at a time
         # The contexts of the current byte and token:
         ("bytes", np.int64, (BYTE_CONTEXTS,)),  # hashes
         ("tokens", np.int64, (TOKEN_CONTEXTS,)),
@@ -154,6 +156,7 @@ def new_mixer(nodes: int, size: int, start: Start, *, model: bool, traced: int =
     one["hashed_maps"] = identity
     one["contexts"] = CONTEXTS if model else CONTEXTS_WITHOUT_MODEL
     one["width"] = INPUTS if model else INPUTS_OF_BYTES
+    one["selectors"] = SELECTORS if model else SELECTORS_WITHOUT_MODEL
     inputs = np.zeros(INPUTS, np.int32)
     inputs[0] = 256
     return Mixer(
@@ -350,9 +353,10 @@ def predict(p1, node, place, depth, bit, partial, lane, history, mixer):
     core["sets"][1] = SET_STARTS[1] + kind
     core["sets"][2] = SET_STARTS[2] + known * 16 + confidence
     core["sets"][3] = SET_STARTS[3] + (lane["last4"] & 255) + (256 if bit == END else 0)
+    core["sets"][4] = SET_STARTS[4] + (mixed_hash(lane["previous"][0] + 2, 7) & 255) + (256 if bit == END else 0)
     core["final_set"] = kind
     total = np.int64(0)
-    for k in range(SELECTORS):
+    for k in range(core["selectors"]):
         opinion = dot(weights, core["sets"][k], inputs, core["width"]) >> (WEIGHT_BITS - PRODUCT_SHIFT)
         opinion = min(max(opinion, -LIMIT), LIMIT)
         core["opinions"][k] = opinion
@@ -372,7 +376,7 @@ def learn(bit, p1, node, mixer):
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
     mixed, kind = core["mixed"], core["final_set"]
     error = (bit << 16) - np.int64(core["squash"][mixed + LIMIT])
-    for k in range(SELECTORS):
+    for k in range(core["selectors"]):
         opinion = core["opinions"][k]
         change = (opinion * error + (1 << (FINAL_SHIFT - 1))) >> FINAL_SHIFT
         core["final_weights"][kind, k] = min(max(core["final_weights"][kind, k] + change, -WEIGHT_MAX), WEIGHT_MAX)

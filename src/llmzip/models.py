@@ -20,11 +20,11 @@ SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
 
 # Shipped models: archive number -> (name, SHA-256 of the file). A number is never given to another file.
 SHIPPED: dict[int, tuple[str, str]] = {
-    1: ("default", "a4909673f6fcdbfc856a3adb92d3f2bc45781be9082cf3352761aab7727913ad"),
+    2: ("default", "51243d4af7bc8510c4aa786c57a4b6c2ccfe931045347cd411bff054763fa614"),
 }
 
 # The SHA-256 of none.safetensors, the start values of frames without a language model, which their checksums include.
-NONE_SHIPPED = "edc01a84498c73ed47c5e11b4a9fefc4d8fd370e4e7e73d611f813eefe44ea01"
+NONE_SHIPPED = "8a2478d7df33f985b1756816ab1634cc5ec52bb95083cd3ff60548f3c7e753ae"
 
 
 def shipped_folder() -> Path:

@@ -31,10 +31,12 @@ INPUTS_OF_BYTES = 32  # those in use without a language model
 MODEL_INPUTS = INPUTS - 4
 
 # Sets of weights and what chooses among them: the best match and the model's probability; the bits known of the byte;
-# how many contexts know something and the model's probability; the last byte. Each set has its range of numbers.
-SELECTORS = 4
-SET_STARTS = (0, 256, 768, 1024)
-SETS = 1536
+# how many contexts know something and the model's probability; the last byte; and, with a model only, the last token.
+# Each set has its range of numbers.
+SELECTORS = 5
+SELECTORS_WITHOUT_MODEL = 4
+SET_STARTS = (0, 256, 768, 1024, 1536)
+SETS = 2048
 FINAL_SETS = 512
 WEIGHT_BITS = 16  # after the point of a weight in use; STORED_BITS of a stored one
 STORED_BITS = 12
@@ -73,7 +75,7 @@ class Start:
         identity = squash_table()[np.clip((np.arange(MAP_ENTRIES) << 9) - LIMIT - 1, -LIMIT, LIMIT) + LIMIT]
         return cls(
             weights,
-            np.full((FINAL_SETS, SELECTORS), 4096 // SELECTORS, np.int16),
+            np.full((FINAL_SETS, SELECTORS), 4096 // (SELECTORS if model else SELECTORS_WITHOUT_MODEL), np.int16),
             np.repeat((history_tables()[1] >> 16).astype(np.uint16)[None], CONTEXTS, axis=0),
             np.full((MATCHES, MATCH_STATES), 3 << 14, np.uint16),
             np.repeat(identity.astype(np.uint16)[None], MODEL_MAPS * STATES, axis=0),

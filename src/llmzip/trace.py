@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmzip.jit import inlined
-from llmzip.start import CONTEXT_INPUTS, INPUTS, MATCH_INPUTS, MODEL_INPUTS, SELECTORS, WEIGHT_BITS
+from llmzip.start import CONTEXT_INPUTS, INPUTS, MATCH_INPUTS, MODEL_INPUTS, WEIGHT_BITS
 
 VOICES = ("constant", "matches", "contexts", "model")
 VOICE_STARTS = (0, MATCH_INPUTS, CONTEXT_INPUTS, MODEL_INPUTS, INPUTS)  # the inputs of each
@@ -43,7 +43,7 @@ def note(p1, p, bit, ending, mixer):
         pull = np.int64(0)
         for i in range(VOICE_STARTS[v], VOICE_STARTS[v + 1]):
             weight = np.int64(0)
-            for k in range(SELECTORS):
+            for k in range(core["selectors"]):
                 weight += np.int64(weights[core["sets"][k], i]) * np.int64(core["final_weights"][core["final_set"], k])
             pull += (weight >> WEIGHT_BITS) * np.int64(inputs[i])
         row["pulls"][v] = pull >> WEIGHT_BITS
