@@ -225,7 +225,7 @@ def test_damage_allocates_nothing(codec):
             salvage(codec, damaged)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 8 << 20
+    assert peak < 16 << 20  # a header can claim 64 MiB
 
 
 # Salvage
