@@ -17,6 +17,7 @@ from llmzip.engine import Engine, Walker
 from llmzip.exact import Prediction
 from llmzip.modelfile import Model
 from llmzip.probabilities import Floats, TokenProbabilities
+from llmzip.tree import DecisionTree
 
 Decode = Callable[[Prediction], int]  # the next token, from what the network predicts
 
@@ -85,7 +86,7 @@ def _as_for_archives(walker: Walker, payload: np.ndarray) -> Decode:
 def _by_model(engine: Engine, payload: np.ndarray, temperature: float, top_k: int) -> Decode:
     """Return a decoder that goes the same way by the language model's probabilities alone."""
     state, probabilities = coder.new_decoder(payload), TokenProbabilities(engine)
-    tree = probabilities.tree
+    tree = DecisionTree.build(engine.tokenizer.tokens)  # with ranges and bits, which the engine's lacks
 
     def decode(seen: Prediction) -> int:
         below = _sums(probabilities.of(seen, temperature=temperature)[0, 0], top_k)

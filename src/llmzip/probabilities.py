@@ -9,23 +9,18 @@ from llmzip.carriers import bind_int16
 from llmzip.distribution import LOGIT_BITS
 from llmzip.engine import Engine
 from llmzip.exact import Prediction
-from llmzip.tree import DecisionTree
 
 Floats = npt.NDArray[np.float64]
 
 
 class TokenProbabilities:
-    """Turn the exact network's predictions into probabilities of all tokens.
-
-    `tree` is the decision tree of the tokens, with ranges and bits, that :class:`llmzip.tree.ClusteredTree` lacks.
-    """
+    """Turn the exact network's predictions into probabilities of all tokens."""
 
     def __init__(self, engine: Engine):
         self._head, self._starts = engine.head, engine.tree.starts[:-1]
         self._cluster_of = engine.tree.cluster_of
         # One thread, unlike numpy's own product: beside other work, threads that wait for each other take a second.
         self._product = bind_int16(engine.head.weights)
-        self.tree = DecisionTree.build(engine.tokenizer.tokens)
 
     def of(self, seen: Prediction, *, temperature: float = 1.0) -> Floats:
         """Return float64 ``[T, B, V]``; a `temperature` below 1 makes the model surer of its guesses, above 1 less."""

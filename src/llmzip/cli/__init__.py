@@ -63,8 +63,8 @@ def cli() -> None:
 
     \b
     Environment:
-      LLMZIP_MODEL     stands for -m of compress, inspect, generate and doctor
-      LLMZIP_THREADS   stands for -T
+      LLMZIP_MODEL        stands for -m of compress, inspect, generate and doctor
+      LLMZIP_THREADS      stands for -T
       LLMZIP_MODEL_PATH   folders to look for models in, as in PATH
       LLMZIP_DEBUG=1      tell where an error came from
 
