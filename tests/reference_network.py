@@ -21,9 +21,9 @@ def absmax(u: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(u).max(-1, keepdims=True), np.float32(2.0**-40))
 
 
-def quantise(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantise(u: np.ndarray, peak: int = 127) -> tuple[np.ndarray, np.ndarray]:
     m = absmax(u)
-    return np.rint(u * (np.float32(127) / m)).astype(np.int64), m * np.float32(1 / 127)
+    return np.rint(u * (np.float32(peak) / m)).astype(np.int64), m * np.float32(1 / peak)
 
 
 def normalise(x: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def pseudo_code(weights: Weights, ids: np.ndarray) -> Prediction:
         for layer, state in zip(weights.layers, states, strict=True):
             for mix in (MIXERS[weights.arch], mix_channels):
                 x = np.clip(x + mix(layer, normalise(x), state), -65536, 65536)
-        q, s = quantise(normalise(x))
+        q, s = quantise(normalise(x), 127 * 16)
         assert x.dtype == s.dtype == np.float32
         hidden.append(q.astype(np.int16))
         scales.append(s[:, 0])

@@ -40,9 +40,9 @@ def bits(values: np.ndarray | torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(array).view(np.int32)
 
 
-def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantised(rows: np.ndarray, peak: float = 127) -> tuple[np.ndarray, np.ndarray]:
     q = np.full(rows.shape, 9999, np.int16)
-    scales = [kernels.quantise_row(row, out) for row, out in zip(rows, q, strict=True)]
+    scales = [kernels.quantise_to(np.float32(peak), row, out) for row, out in zip(rows, q, strict=True)]
     return q, np.array(scales, np.float32)
 
 
@@ -53,16 +53,17 @@ def normalised(rows: np.ndarray) -> np.ndarray:
     return n
 
 
+@pytest.mark.parametrize("peak", [127, 2032])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_quantise_row_is_the_same_everywhere(width: int) -> None:
+def test_a_quantised_row_is_the_same_everywhere(width: int, peak: int) -> None:
     rows = hard_rows(width)
-    q, s = quantised(rows)
-    in_torch, scale = exact_torch.quantise(torch.from_numpy(rows))
+    q, s = quantised(rows, peak)
+    in_torch, scale = exact_torch.quantise(torch.from_numpy(rows), peak)
     assert np.array_equal(q, in_torch.numpy())
     assert np.array_equal(bits(s), bits(scale[:, 0]))
     m = np.maximum(np.abs(rows).max(1, keepdims=True), np.float32(2.0**-40))
-    assert np.array_equal(q, np.rint(rows * (np.float32(127) / m)))
-    assert np.array_equal(bits(s), bits(m[:, 0] * np.float32(1 / 127)))
+    assert np.array_equal(q, np.rint(rows * (np.float32(peak) / m)))
+    assert np.array_equal(bits(s), bits(m[:, 0] * np.float32(1 / peak)))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -231,8 +232,12 @@ def test_shifted_input_is_its_three_parts_lane_by_lane() -> None:
 
 def test_final_rows_are_normalised_and_quantised() -> None:
     x = hard_rows(24)
-    q, s = np.empty(x.shape, np.int16), np.empty(len(x), np.float32)
-    kernels.final_rows(x, np.float32(1 / 24), q, s, np.empty((2, 24), np.float32))
-    expected_q, expected_s = quantised(normalised(x))
+    q, high, low = np.empty((3, *x.shape), np.int16)
+    s = np.empty(len(x), np.float32)
+    kernels.final_rows(x, np.float32(1 / 24), q, s, high, low, np.empty((2, 24), np.float32))
+    expected_q, expected_s = quantised(normalised(x), 2032)
+    assert np.abs(q).max() == 2032
+    assert np.array_equal(q, 16 * high + low)
+    assert max(np.abs(high).max(), np.abs(low).max()) <= 127
     assert np.array_equal(q, expected_q)
     assert np.array_equal(bits(s), bits(expected_s))

@@ -1,7 +1,7 @@
 """From a softmax level's integer products to 16-bit probabilities of decisions, in exact steps.
 
-A *logit* is an int32 in units of 2^-12 of a factor of two. It is made from the product of int8 rows
-by two multiplications and one rounding in float32, the same on every machine. Frequencies are
+A *logit* is an int32 in units of 2^-12 of a factor of two. It is made from the product of integer rows
+by one conversion, two multiplications and one rounding in float32, the same on every machine. Frequencies are
 integers, the likeliest choice's is 2^24 and no choice's is 0; their running sums give the
 probability of any range of choices as a quotient of integers.
 """
@@ -81,7 +81,7 @@ def running_sums(acc, scale, scales, exp2, sums):
 def multiply(weights, first, q, acc):
     """Write the products of `weights` int8 ``[V, d]`` rows from `first` on with the row `q` ``[d]``.
 
-    `acc` int32[n] says how many rows. |acc| < 2^24 for d <= 2048: float32 holds it exactly.
+    `acc` int32[n] says how many rows. Rows of 8 bits and of 12 fit: |acc| < 2^28 for d <= 2048.
     """
     width = len(q)
     for i in range(len(acc)):

@@ -1,7 +1,7 @@
 """Exact inference: the network in integers and correctly rounded float32 steps, on the CPU.
 
 Whatever the batch, the stretch, the carrier and the machine, a row's result is the same bits (profile
-``exact-1``, specified in ``docs/FORMAT.md``). So the encoder runs whole stretches of time at once and the
+``exact-2``, specified in ``docs/FORMAT.md``). So the encoder runs whole stretches of time at once and the
 decoder single steps. :mod:`llmzip.exact_torch` runs the same pseudo-code on any torch device.
 """
 
@@ -24,7 +24,7 @@ class Prediction:
     """Hold what the coder needs of ``T`` steps of ``B`` lanes, rows in time order."""
 
     cluster_acc: np.ndarray  # int32 [T, B, clusters], products of the head's first level
-    hidden: np.ndarray  # int16 [T, B, d], quantised final rows
+    hidden: np.ndarray  # int16 [T, B, d], final rows of 12 bits
     scale: np.ndarray  # float32 [T, B], their scales
 
     @classmethod
@@ -138,8 +138,10 @@ class ProductSession(Session):
             kernels.square(work.acc_up, s, layer.channel_up.scale, work.q_hidden, s, work.scratch_hidden)
             self._product(layer.channel_down, work.q_hidden, work.acc)
             kernels.add_residual(x, work.acc, s, layer.channel_down.scale)
-        kernels.final_rows(x, inverse_width, hidden, scale, work.scratch)
-        self._product(w.head_cluster, hidden, work.acc_head)
+        kernels.final_rows(x, inverse_width, hidden, scale, q, work.q_low, work.scratch)
+        self._product(w.head_cluster, q, work.acc_head)
+        self._product(w.head_cluster, work.q_low, work.acc_low)
+        kernels.join(work.acc_head, work.acc_low)
 
     def _mix_tokens(self, i: int, inverse_width: np.float32) -> None:
         """Run the token mixer of layer `i` (Step 3-5)."""

@@ -14,6 +14,7 @@ from llmzip import kernels
 from llmzip.carriers import K_BLOCK
 from llmzip.errors import HardwareError
 from llmzip.exact import Prediction, require_denormals
+from llmzip.kernels import FINE, FINE_BITS
 from llmzip.ops import (
     absmax,
     add,
@@ -31,7 +32,7 @@ from llmzip.weights import Matrix, Weights
 SMALLEST = float(kernels.SMALLEST)
 NORM_PEAK = float(kernels.NORM_PEAK)
 PEAK = float(kernels.PEAK)
-PEAK_INVERSE = float(kernels.PEAK_INVERSE)
+FINE_PEAK = float(kernels.FINE_PEAK)
 LINEAR_BOUND = float(kernels.LINEAR_BOUND)
 RESIDUAL_BOUND = float(kernels.RESIDUAL_BOUND)
 
@@ -79,11 +80,11 @@ class TorchNetwork:
         return TorchSession(self, lanes)
 
 
-def quantise(u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int32 rows within +-127 and their scales ``[..., 1]`` (Quantise 1-6)."""
+def quantise(u: Tensor, peak: float = PEAK) -> tuple[Tensor, Tensor]:
+    """Return int32 rows within +-peak and their scales ``[..., 1]`` (Quantise 1-6)."""
     m = torch.clamp(absmax(u), min=SMALLEST)
-    r = divide(constant(PEAK, m), m)
-    return round_to_int(multiply(u, r)), multiply(m, constant(PEAK_INVERSE, m))
+    r = divide(constant(peak, m), m)
+    return round_to_int(multiply(u, r)), multiply(m, constant(1.0 / peak, m))
 
 
 def normalise(x: Tensor) -> Tensor:
@@ -134,10 +135,10 @@ class TorchSession:
             y = torch.clamp(clamp(w_up.linear(q, s), LINEAR_BOUND), min=0.0)
             q, s = quantise(multiply(y, y))
             x = clamp(add(x, w_down.linear(q, s)), RESIDUAL_BOUND)
-        q, s = quantise(normalise(x))
-        return Prediction(
-            net.head(q).cpu().numpy(), q.to(torch.int16).cpu().numpy(), s[..., 0].contiguous().cpu().numpy()
-        )
+        q, s = quantise(normalise(x), FINE_PEAK)
+        high = (q + FINE // 2) >> FINE_BITS
+        acc = FINE * net.head(high) + net.head(q - FINE * high)
+        return Prediction(acc.cpu().numpy(), q.to(torch.int16).cpu().numpy(), s[..., 0].contiguous().cpu().numpy())
 
     @staticmethod
     def _recur(h: Tensor, z: Tensor, f: Tensor, g: Tensor) -> Tensor:

@@ -61,12 +61,14 @@ class Buffers(NamedTuple):
 
     x: np.ndarray
     q: np.ndarray
+    q_low: np.ndarray
     q_hidden: np.ndarray
     s: np.ndarray
     acc_in: np.ndarray
     acc_up: np.ndarray
     acc: np.ndarray
     acc_head: np.ndarray
+    acc_low: np.ndarray
     scratch: np.ndarray
     scratch_hidden: np.ndarray
 
@@ -118,12 +120,14 @@ def new_buffers(weights: Weights, rows: int) -> Buffers:
     return Buffers(
         x=np.empty((rows, d), np.float32),
         q=np.empty((rows, d), np.int16),
+        q_low=np.empty((rows, d), np.int16),
         q_hidden=np.empty((rows, hidden), np.int16),
         s=np.empty(rows, np.float32),
         acc_in=acc(3 * d),
         acc_up=acc(hidden),
         acc=acc(d),
         acc_head=acc(len(weights.head_cluster.q)),
+        acc_low=acc(len(weights.head_cluster.q)),
         scratch=np.empty((2, d), np.float32),
         scratch_hidden=np.empty(hidden, np.float32),
     )
@@ -177,5 +181,7 @@ def forward(ids, net, state, work, hidden, scale, recheck):
         kernels.square(work.acc_up, s, net.channel_up_scale[i], work.q_hidden, s, work.scratch_hidden)
         product(work.q_hidden, net.channel_down[i], net.channel_down_plain[i], work.acc, recheck)
         kernels.add_residual(x, work.acc, s, net.channel_down_scale[i])
-    kernels.final_rows(x, net.inverse_width, hidden, scale, scratch)
-    product(hidden, net.head, net.head_plain, work.acc_head, recheck)
+    kernels.final_rows(x, net.inverse_width, hidden, scale, q, work.q_low, scratch)
+    product(q, net.head, net.head_plain, work.acc_head, recheck)
+    product(work.q_low, net.head, net.head_plain, work.acc_low, recheck)
+    kernels.join(work.acc_head, work.acc_low)

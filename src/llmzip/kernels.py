@@ -15,7 +15,10 @@ from llmzip.jit import jit
 SMALLEST = np.float32(2.0**-40)  # a row's absmax is at least this, so an all-zero row needs no special case
 NORM_PEAK = np.float32(1023.0)  # the norm is taken from rows of 10 bits and a sign: 2048 squares fit in int32
 PEAK = np.float32(127.0)
-PEAK_INVERSE = np.float32(1.0 / 127.0)
+# The row that the head reads has 4 bits more. Carriers multiply 8 bits, so it is cut into two rows.
+FINE_BITS = 4
+FINE = 1 << FINE_BITS
+FINE_PEAK = np.float32(127.0 * FINE)
 LINEAR_BOUND = np.float32(1024.0)
 RESIDUAL_BOUND = np.float32(65536.0)
 # Adding and subtracting 1.5 * 2^23 rounds |v| <= 2^22 half to even, and vectorises where a call of rint does
@@ -53,17 +56,23 @@ def absmax(row):
 
 
 @jit
-def quantise_row(u, q):
-    """Write int16 `q` in [-127, 127] for the float32 row `u` and return its scale (Quantise 1-6)."""
+def quantise_to(peak, u, q):
+    """Write int16 `q` in [-peak, peak] for the float32 row `u` and return its scale (Quantise 1-6)."""
     m = absmax(u)
     if m < SMALLEST:
         m = SMALLEST
-    r = np.float32(PEAK / m)
+    r = np.float32(peak / m)
     for i in range(u.shape[0]):
         v = np.float32(u[i] * r)
         v = np.float32(v + ROUNDER)
         q[i] = np.int16(np.int32(np.float32(v - ROUNDER)))
-    return np.float32(m * PEAK_INVERSE)
+    return np.float32(m * np.float32(ONE / peak))
+
+
+@jit
+def quantise_row(u, q):
+    """Write int16 `q` in [-127, 127], as every product but the head's reads it, and return its scale."""
+    return quantise_to(PEAK, u, q)
 
 
 @jit
@@ -137,11 +146,33 @@ def shifted_input(x, inverse_width, shift, last, q, s, scratch):
 
 
 @jit
-def final_rows(x, inverse_width, q, s, scratch):
-    """Normalise and quantise the rows of `x` for the head."""
+def normalised_input(x, inverse_width, q, s, scratch):
+    """Normalise and quantise the rows of `x` for a mixer's first product, where nothing is shifted."""
     for row in range(x.shape[0]):
         normalise_row(x[row], inverse_width, scratch[0])
         s[row] = quantise_row(scratch[0], q[row])
+
+
+@jit
+def final_rows(x, inverse_width, q, s, high, low, scratch):
+    """Normalise the rows of `x` and quantise them for the head (Step 9), to `q` = FINE `high` + `low`.
+
+    Each of the two is within [-127, 127], which is what carriers multiply.
+    """
+    for row in range(x.shape[0]):
+        normalise_row(x[row], inverse_width, scratch[0])
+        s[row] = quantise_to(FINE_PEAK, scratch[0], q[row])
+        for i in range(x.shape[1]):
+            high[row, i] = (q[row, i] + FINE // 2) >> FINE_BITS
+            low[row, i] = q[row, i] - FINE * high[row, i]
+
+
+@jit
+def join(high, low):
+    """Make the products `high` int32 of a fine row's high part those of the row."""
+    for row in range(high.shape[0]):
+        for j in range(high.shape[1]):
+            high[row, j] = np.int32(FINE) * high[row, j] + low[row, j]
 
 
 @jit

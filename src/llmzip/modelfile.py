@@ -24,7 +24,7 @@ from llmzip.tokenizer import Tokenizer
 from llmzip.weights import LayerWeights, Matrix, OtherLayer, Weights
 
 FILE_VERSION = 0
-PROFILE = "exact-1"
+PROFILE = "exact-2"
 MAX_FILE_BYTES = 1 << 30
 
 

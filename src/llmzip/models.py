@@ -20,7 +20,7 @@ SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
 
 # Shipped models: archive number -> (name, SHA-256 of the file). A number is never given to another file.
 SHIPPED: dict[int, tuple[str, str]] = {
-    2: ("default", "51243d4af7bc8510c4aa786c57a4b6c2ccfe931045347cd411bff054763fa614"),
+    3: ("default", "415aa59b9ed1901bbca82bd750ceafebc72662ef984cdca9a3ecd812804615cd"),
 }
 
 # The SHA-256 of none.safetensors, the start values of frames without a language model, which their checksums include.

@@ -58,7 +58,7 @@ class RecurrentMixer:
         """Add the mixer's output to the rows `work.x`; see :class:`llmzip.architectures.TokenMixer`."""
         layer, h, n = self._layer, self._states[0], len(self._layer.token_bias)
         x, q, s = work.x, work.q, work.s
-        kernels.final_rows(x, inverse_width, q, s, work.scratch)
+        kernels.normalised_input(x, inverse_width, q, s, work.scratch)
         acc, back = np.empty((len(x), n), np.int32), np.empty((len(h), n), np.int32)
         product(layer.token_in, q, acc)
         q_back, s_back = np.empty(h.shape, np.int16), np.empty(len(h), np.float32)

@@ -154,7 +154,7 @@ class TransformerMixer:
     def run(self, work: Any, product: Any, inverse_width: np.float32) -> None:
         """Add the mixer's output to the rows `work.x`; see :class:`llmzip.architectures.TokenMixer`."""
         layer, x, q, s = self._layer, work.x, work.q, work.s
-        kernels.final_rows(x, inverse_width, q, s, work.scratch)
+        kernels.normalised_input(x, inverse_width, q, s, work.scratch)
         product(layer.token_in, q, work.acc_in)
         scales, window = layer.token_in.scale, (self._keys, self._key_scales, self._values)
         attend_rows(self._position, work.acc_in, s, scales, *window, self._distance, self._exp2, q)
