@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from llmzip.model import LanguageModel, ModelConfig
+from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.modelfile import dump
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.export import export

@@ -58,7 +58,7 @@ def new_trainer(folder: Path, fuse: bool) -> Trainer:
 
 
 def test_training_steps_are_fused_and_validations_are_not(compiled: list[str], tmp_path: Path, monkeypatch) -> None:
-    from llmzip import model
+    from llmzip.training import model
 
     for name in ("normalise", "with_previous", "gates"):
         monkeypatch.setattr(model, name, fusible(getattr(model, name)._plain))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from networks import tiny_model
 
-from llmzip.model import LanguageModel, ModelConfig, Recurrence, SquaredReluMLP, algebraic_sigmoid, normalise
+from llmzip.training.model import LanguageModel, ModelConfig, Recurrence, SquaredReluMLP, algebraic_sigmoid, normalise
 
 STEPS, LANES = 12, 3
 

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from llmzip.model import Recurrence, fused_recurrence
+from llmzip.training.model import Recurrence, fused_recurrence
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")

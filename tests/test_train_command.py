@@ -31,11 +31,13 @@ from llmzip.engine import Engine
 from llmzip.errors import FileError, HardwareError, ModelError
 from llmzip.modelfile import Model, read
 from llmzip.training import mixer
-from llmzip.training.build import Request, build
+from llmzip.training.build import PERSONAL_WAY, Request, build
 from llmzip.training.command import train
 from llmzip.training.evaluation import exact_bits
+from llmzip.training.export import between, export, restore
 from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
 from llmzip.training.survey import survey
+from llmzip.training.trainer import load_model
 
 COMMAND = [sys.executable, "-m", "llmzip", "train"]
 SHAPE = {"width": 32, "layers": 2, "hidden": 64, "vocab": 400}
@@ -150,6 +152,10 @@ def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(tra
     assert after.weights.width == 32
     bits = [exact_bits(Engine(model), log(60, 2), 1) for model in (before, after)]
     assert bits[1] < 0.8 * bits[0]
+    tuned = load_model(path.with_suffix(".train") / "best.pt")
+    halfway = export(between(restore(before.weights), tuned, PERSONAL_WAY))
+    assert np.array_equal(after.weights.embedding.q, halfway.embedding.q)
+    assert not np.array_equal(after.weights.embedding.q, export(tuned).embedding.q)
 
 
 def test_start_values_of_the_mixer_are_retrained_if_there_is_enough_text(

@@ -17,11 +17,11 @@ from networks import tiny_model, tiny_tokenizer
 from llmzip.engine import Engine
 from llmzip.errors import ModelError
 from llmzip.lanes import cut
-from llmzip.model import LanguageModel
+from llmzip.training.model import LanguageModel
 from llmzip.training import trainer as trainer_module
 from llmzip.training.corpus import BLOCK, Packed, Streams, cut_pieces, document_parts, documents, pack, text_files
 from llmzip.training.evaluation import Heldout, exact_bits, nats_of
-from llmzip.training.export import LOGIT_UNIT, export, quantise, restore
+from llmzip.training.export import LOGIT_UNIT, between, export, quantise, restore
 from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.muon import Muon, orthogonalise
 from llmzip.training.recipe import Recipe
@@ -572,6 +572,13 @@ def test_export_keeps_every_weight_to_half_a_step() -> None:
         assert (np.abs(error) <= 0.501 * matrix.scale[:, None]).all()
         assert (np.abs(matrix.q).max(1) == 63).all()
     assert np.array_equal(weights.cluster_starts, model.cluster_starts.numpy())
+
+
+def test_network_between_two_has_the_share_asked_for_of_each() -> None:
+    base, model = tiny_model(1), tiny_model(2)
+    expected = [0.25 * old + 0.75 * new for old, new in zip(base.parameters(), model.parameters(), strict=True)]
+    found = list(between(base, model, 0.75).parameters())
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected, strict=True))
 
 
 def test_restored_network_exports_to_the_same_integers() -> None:

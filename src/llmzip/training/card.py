@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 from llmzip.engine import Engine
-from llmzip.model import LanguageModel
+from llmzip.training.model import LanguageModel
 from llmzip.modelfile import Model
 from llmzip.training.evaluation import Heldout, exact_bits
 from llmzip.training.survey import Survey

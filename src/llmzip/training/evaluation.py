@@ -10,7 +10,7 @@ import torch
 
 from llmzip.engine import Engine
 from llmzip.lanes import cut, inputs_of
-from llmzip.model import LanguageModel
+from llmzip.training.model import LanguageModel
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.training.loss import TwoLevelCrossEntropy

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from llmzip.architectures import LAYERS
-from llmzip.model import LanguageModel, ModelConfig
+from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.token_mixers import new_model
 from llmzip.weights import SCALE_RANGE, VECTOR_BOUND, WEIGHT_PEAK, LayerWeights, Matrix, Weights
 
@@ -99,3 +99,14 @@ def restore(weights: Weights) -> LanguageModel:
                 part = part / np.float32(factor)
             parameter.copy_(torch.from_numpy(part))
     return model
+
+
+def between(base: LanguageModel, model: LanguageModel, way: float) -> LanguageModel:
+    """Return the network that is `way` (0 to 1) of the way from `base` to `model`, a fine-tuned copy of it.
+
+    It keeps more of what `base` knows of other text than it gives up of what was learnt (WiSE-FT, Wortsman et al. 2022).
+    """
+    with torch.no_grad():
+        for old, new in zip(base.parameters(), model.parameters(), strict=True):
+            old.lerp_(new, way)
+    return base

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llmzip.model import product_type
+from llmzip.training.model import product_type
 
 
 def _softmax_gradient(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

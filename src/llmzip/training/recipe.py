@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from llmzip.model import ModelConfig
+from llmzip.training.model import ModelConfig
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Hold what a size's name stands for; see :class:`llmzip.model.ModelConfig`."""
+    """Hold what a size's name stands for; see :class:`llmzip.training.model.ModelConfig`."""
 
     width: int
     layers: int

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llmzip.architectures.transformer import VALUE_BOUND, WINDOW, heads_for
-from llmzip.model import LanguageModel, ModelConfig, TokenMixer, algebraic_sigmoid
+from llmzip.training.model import LanguageModel, ModelConfig, TokenMixer, algebraic_sigmoid
 
 State = tuple[Tensor, ...]
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from llmzip.errors import ModelError
-from llmzip.model import LanguageModel, ModelConfig
+from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.output import output_file
 from llmzip.training.corpus import Packed, Streams
 from llmzip.training.fusion import fusing
