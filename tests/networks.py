@@ -7,10 +7,10 @@ import math
 import numpy as np
 import torch
 
-from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.modelfile import dump
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.export import export
+from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.token_mixers import new_model
 from llmzip.tree import DecisionTree, choose_clusters
 from llmzip.weights import LayerWeights, Matrix, Weights

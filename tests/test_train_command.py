@@ -135,7 +135,7 @@ def test_self_test_passes_here_and_fails_where_something_is_computed_differently
     replay(model)
     with pytest.raises(HardwareError, match="exactly"):
         replay(replace(model, info={"selftest": wrong}))
-    wrong = {**model.info["selftest"], "payload_sha256": "0" * 64}
+    wrong = {**model.info["selftest"], "payload": "AAAA"}
     with pytest.raises(ModelError, match="codes differently"):
         selftest.verify(replace(model, info={"selftest": wrong}))
     with pytest.raises(ModelError, match="no self-test"):

@@ -17,12 +17,12 @@ from networks import tiny_model, tiny_tokenizer
 from llmzip.engine import Engine
 from llmzip.errors import ModelError
 from llmzip.lanes import cut
-from llmzip.training.model import LanguageModel
 from llmzip.training import trainer as trainer_module
 from llmzip.training.corpus import BLOCK, Packed, Streams, cut_pieces, document_parts, documents, pack, text_files
 from llmzip.training.evaluation import Heldout, exact_bits, nats_of
 from llmzip.training.export import LOGIT_UNIT, between, export, quantise, restore
 from llmzip.training.loss import TwoLevelCrossEntropy
+from llmzip.training.model import LanguageModel
 from llmzip.training.muon import Muon, orthogonalise
 from llmzip.training.recipe import Recipe
 from llmzip.training.trainer import Trainer, load_model

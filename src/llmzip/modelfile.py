@@ -121,7 +121,10 @@ def _description(data: bytes) -> dict[str, Any]:
         raise ModelError("this is not an llmzip model file (llmzip train makes one)") from error
     found = info["version"], info.get("profile")
     if found != (FILE_VERSION, PROFILE):
-        raise ModelError(f"the model is of version {found[0]}, {found[1]}, which this llmzip does not read (update it)")
+        raise ModelError(
+            f"the model is of version {found[0]}, {found[1]}, and this llmzip reads {FILE_VERSION}, {PROFILE} only "
+            "(train it again, or use the llmzip that made it)"
+        )
     return info
 
 

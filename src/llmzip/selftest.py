@@ -1,4 +1,4 @@
-"""A model's self-test: a text inside its file, with what the network and the coder make of it.
+"""A model's self-test: a text inside its file, with its archive and a digest of what the network makes of it.
 
 Replayed on another machine, it shows that the machine computes the model exactly, before anybody's text depends on
 it. The text is the same for every model, as what a model was trained on may be private.
@@ -6,6 +6,7 @@ it. The text is the same for every model, as what a model was trained on may be 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Any
 
@@ -26,7 +27,7 @@ LANES = 2
 def make(model: Model) -> dict[str, Any]:
     """Return the self-test of a model, for the JSON of its file."""
     network, payload = _replay(model, TEXT)
-    return {"text": TEXT, "network_sha256": network, "payload_sha256": payload}
+    return {"text": TEXT, "network_sha256": network, "payload": base64.b64encode(payload).decode()}
 
 
 def verify(model: Model, *, device: str = "cpu") -> None:
@@ -37,18 +38,18 @@ def verify(model: Model, *, device: str = "cpu") -> None:
     """
     test: Any = model.info.get("selftest")
     try:
-        text, wanted = test["text"], (test["network_sha256"], test["payload_sha256"])
-    except (TypeError, KeyError) as error:
+        text, digest, payload = test["text"], test["network_sha256"], base64.b64decode(test["payload"])
+    except (TypeError, KeyError, ValueError) as error:
         raise ModelError("the model has no self-test") from error
-    network, payload = _replay(model, text, device)
-    if network != wanted[0]:
+    network, coded = _replay(model, text, device)
+    if network != digest:
         raise HardwareError("this machine does not compute the model exactly: its self-test fails (see llmzip doctor)")
-    if payload != wanted[1]:
+    if coded != payload:
         raise ModelError("the model's self-test was made by an llmzip that codes differently (train or fetch it again)")
 
 
-def _replay(model: Model, text: str, device: str = "cpu") -> tuple[str, str]:
-    """Return the SHA-256 of the network's predictions and of the coded text."""
+def _replay(model: Model, text: str, device: str = "cpu") -> tuple[str, bytes]:
+    """Return the SHA-256 of the network's predictions, and the coded text, from which the text was decoded."""
     engine, data = Engine(model, device=device), text.encode()
     grid = lanes.cut(model.tokenizer.encode(data), LANES)
     seen = engine.session(LANES).run(lanes.inputs_of(grid, engine.begin))
@@ -58,4 +59,6 @@ def _replay(model: Model, text: str, device: str = "cpu") -> tuple[str, str]:
     coded = engine.encode(data, lane_count=LANES, capacity=8 * len(data))
     if coded is None:
         raise ModelError("the model is useless: its self-test text does not fit in eight times its size")
-    return network.hexdigest(), hashlib.sha256(coded.payload).hexdigest()
+    if engine.decode(coded.payload, coded.lane_bytes) != data:
+        raise HardwareError("this machine does not decode what it has coded: its self-test fails (see llmzip doctor)")
+    return network.hexdigest(), coded.payload

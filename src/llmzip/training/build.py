@@ -25,7 +25,6 @@ import torch
 
 from llmzip import models, selftest
 from llmzip.errors import FileError
-from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.modelfile import Model, dump, parse
 from llmzip.output import check_target, output_file
 from llmzip.tokenizer import Tokenizer
@@ -36,6 +35,7 @@ from llmzip.training.evaluation import Heldout
 from llmzip.training.export import between, export, restore
 from llmzip.training.fusion import require_compiler
 from llmzip.training.mixer import retrained
+from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.recipe import (
     SIZES,
     TINY_BELOW,
@@ -56,8 +56,8 @@ from llmzip.tree import DecisionTree, choose_clusters
 PLAN, VOCABULARY, TOKENS, PIECES, CURVE = "plan.json", "vocabulary.npz", "tokens.bin", "pieces.npy", "loss.png"
 COUNTED_TOKENS = 30_000_000  # are enough to know how often each token occurs
 EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small texts are learnt by heart beyond it
-# Personalising (docs/experiments.md): the rates as shares of those of training, more for the rows of single tokens than for
-# the matrices, which all text needs; and how far the network that is exported goes from the old weights to the new.
+# Personalising (docs/experiments.md): the rates as shares of those of training, more for the rows of single tokens
+# than for the matrices, which all text needs; and how far the exported network goes from the old weights to the new.
 MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_WAY = 0.04, 0.2, 3, 0.75
 
 
@@ -273,8 +273,9 @@ class _Build:
         best = self.folder / BEST
         model = load_model(best if best.exists() else self.folder / CHECKPOINT)
         base_model, recipe = models.load(request.start or models.DEFAULT), trainer.recipe
-        if request.start:
-            model = between(restore(base_model.weights), model, PERSONAL_WAY)
+        way = PERSONAL_WAY if request.start else None
+        if way:
+            model = between(restore(base_model.weights), model, way)
         info: dict[str, Any] = {
             "name": request.output.stem,
             "training": {  # no path: the same training gives the same file, whatever folders are called
@@ -283,6 +284,7 @@ class _Build:
                 "tokens": trainer.tokens,
                 "seed": request.seed,
                 "from": base_model.digest.hex() if request.start else None,
+                "way": way,
                 "lanes": recipe.lanes,
                 "window": recipe.window,
                 "rates": [recipe.matrix_rate, recipe.vector_rate],
@@ -296,7 +298,7 @@ class _Build:
         with output_file(str(request.output), force=request.force or request.resume) as out:
             out.write(data)
         measured = card.measure(parse(data), model, heldout)
-        facts = card.Facts(request.output, text, trainer, measured, mixer_retrained=start is not base)
+        facts = card.Facts(request.output, text, trainer, measured, way, mixer_retrained=start is not base)
         with output_file(str(request.card), force=True) as out:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)

@@ -12,9 +12,9 @@ from datetime import date
 from pathlib import Path
 
 from llmzip.engine import Engine
-from llmzip.training.model import LanguageModel
 from llmzip.modelfile import Model
 from llmzip.training.evaluation import Heldout, exact_bits
+from llmzip.training.model import LanguageModel
 from llmzip.training.survey import Survey
 from llmzip.training.trainer import Trainer
 
@@ -25,6 +25,7 @@ ARCHITECTURES = {
     "transformer": "Transformer",
 }
 
+PERSONALISED = "The network is {} of the way from the weights it began with to the trained ones.\n"
 MIXER_RETRAINED = "The start values of the mixer were trained on the same text, which favours the whole pipeline.\n"
 
 
@@ -69,6 +70,7 @@ class Facts:
     text: Survey
     trainer: Trainer
     measured: Mapping[str, Measured]
+    way: float | None  # how far the network went from the one it began with to the trained one, if it was personalised
     mixer_retrained: bool  # its start values, on the held-out text
 
     def markdown(self) -> str:
@@ -105,7 +107,7 @@ of which {total - self.text.train_bytes} bytes were held out.
 {t.step} steps of {recipe.lanes} x {recipe.window} tokens, {t.tokens} tokens in all, {t.elapsed / 60:.1f} minutes
 ({t.cpu_seconds / 60:.1f} processor minutes of the first process),
 {t.workers.count} x {t.workers.device.type}, {platform.machine()}.
-
+{PERSONALISED.format(self.way) if self.way else ""}
 ## Quality
 
 Bits per byte of held-out text: the whole pipeline, and the network alone, exact and float.

@@ -10,10 +10,10 @@ import torch
 
 from llmzip.engine import Engine
 from llmzip.lanes import cut, inputs_of
-from llmzip.training.model import LanguageModel
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.training.loss import TwoLevelCrossEntropy
+from llmzip.training.model import LanguageModel
 
 STEPS = 256  # run at once
 TOKENS_PER_LANE = 1024  # fewer would measure cold starts

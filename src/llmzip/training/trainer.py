@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from llmzip.errors import ModelError
-from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.output import output_file
 from llmzip.training.corpus import Packed, Streams
 from llmzip.training.fusion import fusing
 from llmzip.training.loss import TwoLevelCrossEntropy
+from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.muon import Muon
 from llmzip.training.recipe import Recipe
 from llmzip.training.token_mixers import new_model
