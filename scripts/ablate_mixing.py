@@ -65,15 +65,23 @@ EDITS |= {
     name: ("history.py", rf"hashes\[{i}\] = .*", f"hashes[{i}] = mixed_hash(np.int64(7), 7)")
     for i, name in enumerate(CONTEXTS)
 }
+TOKENS = ("the likeliest token", "the last token", "the last 2 tokens", "the last 3 tokens")
 EDITS |= {
-    f"decision with the last {k} tokens": (
+    f"decision with {name}": (
         "mixing.py",
         r'value = mixed_hash\(core\["tokens"\]\[i\], block\)',
         f'value = mixed_hash(core["tokens"][i] if i != {k} else np.int64(7), block if i != {k} else np.int64(7))',
     )
-    for k in range(4)
+    for k, name in enumerate(TOKENS)
 }
-SETS = ("best match and model", "bits known", "contexts that know something and model", "last byte", "last token")
+SETS = (
+    "best match and model",
+    "bits known",
+    "contexts that know something and model",
+    "last byte",
+    "last token",
+    "likeliest token",
+)
 EDITS |= {
     f"weights by {name}": ("mixing.py", rf'core\["sets"\]\[{k}\] = .*', f'core["sets"][{k}] = SET_STARTS[{k}]')
     for k, name in enumerate(SETS)
@@ -91,7 +99,7 @@ MODEL_EDITS: dict[str, tuple[str, str, str]] = {
         'inputs[MODEL_INPUTS + 3] = 0 * core["stretch"]',
     ),
 }
-WITH_MODEL_ONLY = (*CONTEXTS[-5:], f"weights by {SETS[-1]}", *MODEL_EDITS)
+WITH_MODEL_ONLY = (*CONTEXTS[-5:], f"weights by {SETS[-2]}", f"weights by {SETS[-1]}", *MODEL_EDITS)
 EDITS |= MODEL_EDITS
 
 

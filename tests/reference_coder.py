@@ -115,7 +115,8 @@ def code_token(tree, starts, totals_of, lane, history, mixer, code_bit):
     lo, hi, known = 0, len(tree.tokens), 0
     sums = dict(zip([*starts, hi], cumulated(totals_of(None)), strict=True))
     inside = False
-    begin_token(lane, mixer)
+    likeliest = int(np.argmax(totals_of(None)))
+    begin_token(starts[likeliest] + int(np.argmax(totals_of(likeliest))), lane, mixer)
     while hi - lo > 1:
         number, place, mid = tree.decisions[lo, hi]
         if not inside and not any(lo < start < hi for start in starts):

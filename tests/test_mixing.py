@@ -15,9 +15,9 @@ class Decisions:
         self.lane = self.history.lanes[0]
         self.mixer = new_mixer(8, size, Start.untrained(model=model), model=model)
 
-    def cost(self, bit, p1, *, node=3, byte=None, ending=False):
+    def cost(self, bit, p1, *, node=3, byte=None, ending=False, guess=-1):
         """Return the bits that a decision costs."""
-        begin_token(self.lane, self.mixer)
+        begin_token(guess, self.lane, self.mixer)
         where = (2, END, 1) if ending else (0, 0, 1)
         p = predict(p1, node, BLOCK + node, *where, self.lane, self.history, self.mixer)
         assert 1 <= p <= 65535
@@ -47,6 +47,12 @@ def test_a_right_and_sure_model_costs_next_to_nothing():
 def test_bytes_tell_apart_what_the_node_alone_cannot():
     decisions = Decisions()
     costs = [decisions.cost((i // 2) & 1, 32768, byte=97 + ((i + 1) // 2 & 1)) for i in range(2000)]
+    assert sum(costs[1000:]) < 50
+
+
+def test_what_the_model_guesses_tells_apart_what_the_node_alone_cannot():
+    decisions = Decisions()
+    costs = [decisions.cost(i // 2 & 1, 32768, guess=5 + (i // 2 & 1)) for i in range(2000)]
     assert sum(costs[1000:]) < 50
 
 
@@ -81,7 +87,7 @@ def test_every_lane_has_its_own_contexts():
 
     def contexts(lane):
         """Return the hashes after a decision at the beginning of a token, before any byte of it is known."""
-        begin_token(lane, mixer)
+        begin_token(-1, lane, mixer)
         predict(32768, 3, BLOCK + 3, 0, 0, 1, lane, history, mixer)
         return mixer.core[0]["bytes"].tolist()
 

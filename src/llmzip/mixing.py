@@ -86,6 +86,7 @@ CORE = np.dtype(
         # The contexts of the current byte and token:
         ("bytes", np.int64, (BYTE_CONTEXTS,)),  # hashes
         ("tokens", np.int64, (TOKEN_CONTEXTS,)),
+        ("guess", np.int64),  # the likeliest token
         ("block", np.int64),  # the block of decisions whose slots the token contexts have
         ("part", np.int64),  # the part of a byte whose slots the byte contexts have
         ("places", np.int64, (CONTEXTS,)),  # where the slots of a context are
@@ -195,14 +196,15 @@ def borrowed(mixer):
 
 
 @inlined
-def begin_token(lane, mixer):
-    """Prepare for a token of `lane`."""
+def begin_token(guess, lane, mixer):
+    """Prepare for a token of `lane`, of which the language model thinks that it is `guess`, -1 without one."""
     core = mixer.core[0]
+    core["guess"] = guess
+    core["tokens"][0] = guess + 1
     value = np.int64(0)
-    for k in range(TOKEN_CONTEXTS):
+    for k in range(1, TOKEN_CONTEXTS):
+        value = mixed_hash(value, lane["previous"][k - 1] + 2)
         core["tokens"][k] = value
-        if k < TOKEN_CONTEXTS - 1:
-            value = mixed_hash(value, lane["previous"][k] + 2)
     core["block"] = -1
     core["part"] = -1
     lane["fresh"] = 0  # other lanes have written their contexts since
@@ -354,6 +356,7 @@ def predict(p1, node, place, depth, bit, partial, lane, history, mixer):
     core["sets"][2] = SET_STARTS[2] + known * 16 + confidence
     core["sets"][3] = SET_STARTS[3] + (lane["last4"] & 255) + (256 if bit == END else 0)
     core["sets"][4] = SET_STARTS[4] + (mixed_hash(lane["previous"][0] + 2, 7) & 255) + (256 if bit == END else 0)
+    core["sets"][5] = SET_STARTS[5] + (mixed_hash(core["guess"] + 2, 7) & 127) + (128 if bit == END else 0)
     core["final_set"] = kind
     total = np.int64(0)
     for k in range(core["selectors"]):

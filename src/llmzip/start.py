@@ -18,8 +18,9 @@ from llmzip.errors import ModelError
 from llmzip.history import MATCH_STATES
 from llmzip.memory import CONTEXTS, MATCHES
 
-# Contexts, by number: the decision with the lane's last 0 .. 3 tokens; those made of bytes, at their end the ones that
-# a walk over single bytes does without: three made of few bytes are the same as those of tokens there.
+# Contexts, by number: the decision with the likeliest token (alone, if there is no model), with the lane's last 1 .. 3;
+# those made of bytes, at their end the ones that a walk over single bytes does without: three made of few bytes are the
+# same as those of tokens there.
 TOKEN_CONTEXTS = 4
 BYTE_CONTEXTS = CONTEXTS - TOKEN_CONTEXTS
 
@@ -31,12 +32,12 @@ INPUTS_OF_BYTES = 32  # those in use without a language model
 MODEL_INPUTS = INPUTS - 4
 
 # Sets of weights and what chooses among them: the best match and the model's probability; the bits known of the byte;
-# how many contexts know something and the model's probability; the last byte; and, with a model only, the last token.
-# Each set has its range of numbers.
-SELECTORS = 5
+# how many contexts know something and the model's probability; the last byte; and, with a model only, the last token
+# and the likeliest next one. Each set has its range of numbers.
+SELECTORS = 6
 SELECTORS_WITHOUT_MODEL = 4
-SET_STARTS = (0, 256, 768, 1024, 1536)
-SETS = 2048
+SET_STARTS = (0, 256, 768, 1024, 1536, 2048)
+SETS = 2304
 FINAL_SETS = 512
 WEIGHT_BITS = 16  # after the point of a weight in use; STORED_BITS of a stored one
 STORED_BITS = 12

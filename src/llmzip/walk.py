@@ -1,9 +1,9 @@
 """The walk down the decision tree: the loop in which tokens become bits and bits become tokens.
 
-For each token: the sums of the clusters' frequencies, a decision at each node above the cut; then
-the products with the rows of the entered cluster, their sums, and the decisions inside. The
-probability of each decision goes through the mixer to the arithmetic coder. Without a language model
-the tokens are bytes, and the mixer is on its own.
+For each token: the sums of the clusters' frequencies, and of those of the likeliest cluster's tokens, which tell the
+likeliest token; a decision at each node above the cut; then the sums of the cluster that was entered, if it is
+another, and the decisions inside. The probability of each decision goes through the mixer to the arithmetic coder.
+Without a language model the tokens are bytes, and the mixer is on its own.
 
 Lanes take turns, one token each, in ascending order within a time step; they share the adaptive
 state and the coder. One kernel walks for both directions, so they cannot drift apart.
@@ -53,10 +53,11 @@ class Head(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Hold buffers for one softmax level: acc int32[n], sums int64[n + 1]."""
+    """Hold buffers for the softmax levels: acc int32[n], and sums int64[n + 1] of the clusters and inside one."""
 
     acc: npt.NDArray[np.int32]
     sums: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]
 
 
 def new_head(
@@ -71,7 +72,13 @@ def new_head(
 def new_work(tree: ClusteredTree) -> Work:
     """Return buffers that are large enough for the clusters and for every cluster's rows."""
     choices = max(len(tree.starts) - 1, int(np.diff(tree.starts).max()))
-    return Work(np.empty(choices, np.int32), np.empty(choices + 1, np.int64))
+    return Work(np.empty(choices, np.int32), *np.empty((2, choices + 1), np.int64))
+
+
+@inlined
+def borrowed_work(work):
+    """Return the buffers as arrays without owners, for kernels."""
+    return Work(unowned(work.acc), unowned(work.sums), unowned(work.inner))
 
 
 @inlined
@@ -133,6 +140,27 @@ def finish_token(token, known, lane, tree, history):
 
 
 @inlined
+def likeliest(choices, sums):
+    """Return the first of the most frequent of so many choices."""
+    best, most = np.int64(0), np.int64(0)
+    for i in range(choices):
+        frequency = sums[i + 1] - sums[i]
+        if frequency > most:
+            best, most = np.int64(i), frequency
+    return best
+
+
+@inlined
+def enter(cluster, q, scale, head, tree, work):
+    """Make the sums of the tokens of `cluster`; return the first of them and their number."""
+    first, end = tree.starts[cluster], tree.starts[cluster + 1]
+    acc = work.acc[: end - first]
+    multiply(head.weights, first, q, acc)
+    running_sums(acc, scale, head.token_scales[first:end], head.exp2, work.inner)
+    return np.int64(first), np.int64(end - first)
+
+
+@inlined
 def walk(token, lane, acc1, q, scale, head, tree, work, history, mixer, coder, data):
     """Encode `token` onto `data`, or decode one from it if `token` is DECODE; return the token.
 
@@ -144,23 +172,24 @@ def walk(token, lane, acc1, q, scale, head, tree, work, history, mixer, coder, d
         head, tree, work, history, mixer: borrowed.
         coder, data: the coder's state, and the payload uint8.
     """
-    begin_token(lane, mixer)
     nodes, sums = tree.nodes, work.sums
     clusters = len(tree.starts) - 1
     for i in range(clusters):
         work.acc[i] = acc1[i]
     running_sums(work.acc[:clusters], scale, head.cluster_scales, head.exp2, sums)
+    entered = likeliest(clusters, sums)
+    first, size = enter(entered, q, scale, head, tree, work)
+    begin_token(first + likeliest(size, work.inner), lane, mixer)
     low, high, level = np.int64(0), sums[clusters], 1
     node, known = np.int64(0), np.int64(0)
     while node >= 0:
         if nodes[node, ABOVE] != level:
             level = 0
-            cluster = tree.cluster_of[nodes[node, MID]]
-            first, end = tree.starts[cluster], tree.starts[cluster + 1]
-            acc = work.acc[: end - first]
-            multiply(head.weights, first, q, acc)
-            running_sums(acc, scale, head.token_scales[first:end], head.exp2, sums)
-            low, high = np.int64(0), sums[end - first]
+            cluster = np.int64(tree.cluster_of[nodes[node, MID]])
+            if cluster != entered:
+                _, size = enter(cluster, q, scale, head, tree, work)
+            sums = work.inner
+            low, high = np.int64(0), sums[size]
         middle = sums[nodes[node, SPLIT]]
         p1 = probability(low, middle, high)
         bit, known = decide(token, node, p1, known, lane, tree, history, mixer, coder, data)
@@ -176,7 +205,7 @@ def walk(token, lane, acc1, q, scale, head, tree, work, history, mixer, coder, d
 @inlined
 def walk_byte(token, lane, tree, history, mixer, coder, data):
     """Do the same as :func:`walk` in a tree of the 256 bytes, without a language model."""
-    begin_token(lane, mixer)
+    begin_token(np.int64(-1), lane, mixer)
     node = np.int64(0)
     while node >= 0:
         bit, _ = decide(token, node, np.int64(0), np.int64(0), lane, tree, history, mixer, coder, data)
@@ -195,7 +224,7 @@ def encode_steps(tokens, acc1, q, scale, head, tree, work, history, mixer, coder
         head, tree, work, history, mixer, coder: Head, ClusteredTree, Work, History, Mixer and the coder's state.
         out: uint8, the payload; nothing is written beyond it.
     """
-    head, tree, work = borrowed_head(head), borrowed_tree(tree), Work(unowned(work.acc), unowned(work.sums))
+    head, tree, work = borrowed_head(head), borrowed_tree(tree), borrowed_work(work)
     history, mixer = history_.borrowed(history), mixing.borrowed(mixer)
     coder, out = unowned(coder), unowned(out)
     for step in range(tokens.shape[0]):
@@ -226,7 +255,7 @@ def decode_lanes(begin, end, acc1, q, scale, head, tree, work, history, mixer, c
     Returns:
         OK, OVERREAD or TOO_LONG; after the latter two nothing of the frame may be used.
     """
-    head, tree, work = borrowed_head(head), borrowed_tree(tree), Work(unowned(work.acc), unowned(work.sums))
+    head, tree, work = borrowed_head(head), borrowed_tree(tree), borrowed_work(work)
     history, mixer = history_.borrowed(history), mixing.borrowed(mixer)
     coder, payload = unowned(coder), unowned(payload)
     for lane in range(begin, end):
