@@ -37,7 +37,7 @@ from llmzip.training.evaluation import exact_bits
 from llmzip.training.export import between, export, restore
 from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
 from llmzip.training.survey import survey
-from llmzip.training.trainer import load_model
+from llmzip.training.trainer import Trainer, load_model
 
 COMMAND = [sys.executable, "-m", "llmzip", "train"]
 SHAPE = {"width": 32, "layers": 2, "hidden": 64, "vocab": 400}
@@ -66,6 +66,12 @@ def log(lines: int, seed: int) -> bytes:
     return "".join(
         f"07:{t // 60 % 60:02}:{t % 60:02} {rng.choice(kinds)} {rng.randrange(50)}\n" for t in times
     ).encode()
+
+
+def metrics(path: Path) -> list[dict[str, float]]:
+    """Return what was logged while this model was trained."""
+    lines = (path.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def weights_of(model: Model) -> list[np.ndarray]:
@@ -110,7 +116,7 @@ def test_training_leaves_a_card_and_metrics(trained: Path) -> None:
         assert size > 0
         assert archive < 8
         assert exact == pytest.approx(floating, rel=0.02)
-    lines = [json.loads(line) for line in (trained.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics(trained)
     losses = [line["bits_per_byte"] for line in lines if "bits_per_byte" in line]
     assert losses[-1] < 0.95 * losses[0]
     assert lines[-1]["step"] == 30
@@ -211,15 +217,61 @@ def test_training_killed_in_the_middle_resumes_to_the_same_model(corpus: Path, t
     assert cut.read_bytes() == whole.read_bytes()
 
 
-def test_ctrl_c_exports_what_there_is(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_exports_what_there_is(corpus: Path, tmp_path: Path, number: int) -> None:
     path = tmp_path / "m.safetensors"
     process = run(corpus, path, "--minutes", "10", "--checkpoint-seconds", "0")
     wait_for_steps(tmp_path / "m.train", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, told = process.communicate()
     assert process.returncode == 0
     assert "interrupted at step" in told
     selftest.verify(read(path))
+
+
+INTERRUPTED_TWICE = """
+import signal
+from llmzip.__main__ import main
+from llmzip.training.trainer import Trainer
+
+def step(trainer):
+    signal.raise_signal(NUMBER)
+    print("goes on", flush=True)
+    signal.raise_signal(NUMBER)
+    print("and on", flush=True)
+
+Trainer.train_step = step
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_at_once(corpus: Path, tmp_path: Path, number: int) -> None:
+    # Within one step, as a step may take minutes.
+    path = tmp_path / "m.safetensors"
+    command = [sys.executable, "-c", INTERRUPTED_TWICE.replace("NUMBER", str(int(number)))]
+    command += ["train", str(corpus), "-o", str(path), *OPTIONS, "-q"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "goes on\n", "")
+    assert not path.exists()
+
+
+def test_resuming_before_the_first_checkpoint_begins_anew(corpus: Path, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "m.safetensors"
+    request = Request((corpus,), path, steps=10, quiet=True, **SHAPE)
+
+    def killed(_: Trainer) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(request)
+    with (tmp_path / "m.train" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "half a li')
+    build(replace(request, resume=True))
+    heldout = [line["step"] for line in metrics(path) if "heldout_bits_per_byte" in line]
+    assert heldout == list(range(1, 11))
 
 
 def test_progress_is_shown_on_a_terminal_only(corpus: Path, tmp_path: Path) -> None:
