@@ -296,7 +296,6 @@ def test_progress_is_shown_on_a_terminal_only(corpus: Path, tmp_path: Path) -> N
     assert "%|" not in told
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     build(Request((corpus,), one, steps=40, quiet=True, **SHAPE))
@@ -313,11 +312,12 @@ def test_two_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
     options = [str(corpus), "-o", str(two), *OPTIONS, "--steps", "40", "-q"]
     subprocess.run([*launch, *options], check=True, capture_output=True)
 
-    def heldout(path: Path) -> float:
-        lines = [json.loads(x) for x in (path.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()]
-        return [x["heldout_bits_per_byte"] for x in lines if "heldout_bits_per_byte" in x][-1]
+    def losses(path: Path) -> dict[tuple[float, str], float]:
+        kinds = "bits_per_byte", "heldout_bits_per_byte"
+        return {(line["step"], kind): line[kind] for line in metrics(path) for kind in kinds if kind in line}
 
-    assert heldout(two) == pytest.approx(heldout(one), rel=0.03)
+    # They differ by 1e-7; without averaged gradients by 2e-2.
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
 
 
 # Errors
