@@ -26,6 +26,7 @@ from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.muon import Muon, orthogonalise
 from llmzip.training.recipe import Recipe
 from llmzip.training.trainer import Trainer, load_model
+from llmzip.training.workers import Workers
 
 WORDS = b"the thing and another one are on the table, and nobody knows what to do with it. 1900 was long ago\n"
 
@@ -349,8 +350,16 @@ def test_resumed_training_is_the_training_that_was_not_interrupted(corpus: Path,
 
 def test_checkpoint_with_other_lanes_is_refused(corpus: Path, tmp_path: Path) -> None:
     new_trainer(corpus, tmp_path).save()
-    with pytest.raises(ModelError, match="--lanes 8"):
+    with pytest.raises(ModelError, match=r"has 8 lanes, not 16 \(give --lanes 8\)"):
         new_trainer(corpus, tmp_path, lanes=16).resume()
+
+
+def test_checkpoint_with_lanes_that_the_processes_cannot_share_says_how_many_can(corpus: Path, tmp_path: Path) -> None:
+    new_trainer(corpus, tmp_path).save()
+    third = new_trainer(corpus, tmp_path, lanes=9)  # what --lanes 8 comes to
+    third.workers = Workers(count=3)
+    with pytest.raises(ModelError, match=r"has 8 lanes, not 9 \(use a number of processes that divides 8\)"):
+        third.resume()
 
 
 def test_interrupted_save_leaves_the_checkpoint_before_it(corpus: Path, tmp_path: Path, monkeypatch) -> None:
