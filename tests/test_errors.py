@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,8 @@ from test_cli import COMMAND, ENVIRONMENT
 from texts import noise, words
 
 from llmzip.format import Writer
-from llmzip.training import command
+from llmzip.training import build, command
+from llmzip.training.workers import Workers
 
 TEXT = words(900)[:3500]
 
@@ -213,6 +215,50 @@ def test_trainings_that_must_not_begin(corpus):
     assert sorted(os.listdir()) == ["begun.train", "corpus", "exists.safetensors"]
 
 
+SMALL = "-q", "-T", "1", "--width", "32", "--layers", "2", "--hidden", "64", "--vocab", "400", "--steps", "1"
+
+
+class OneOfThree(Workers):
+    """A process that does not wait for the others."""
+
+    def wait(self):
+        pass
+
+    def leave(self):
+        pass
+
+    def wrap(self, module):
+        return module
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_trainings_that_cannot_go_on(corpus, monkeypatch):
+    output = "-o", "begun.safetensors"
+    assert train(corpus, *output, *SMALL).returncode == 0
+    before = {path.name: path.read_bytes() for path in Path("begun.train").iterdir()}
+    expect("resumed in another shape", train(corpus, *output, *SMALL, "--resume", "--width", "64"))
+    expect("resumed with another seed", train(corpus, *output, *SMALL, "--resume", "--seed", "2"))
+    expect("resumed with other lanes", train(corpus, *output, *SMALL, "--resume", "--lanes", "16"))
+    monkeypatch.setattr(Workers, "join", lambda _: OneOfThree(count=3))
+    what = "resumed with processes that cannot share the lanes"
+    expect(what, train(corpus, *output, *SMALL, "--resume"))
+    assert {path.name: path.read_bytes() for path in Path("begun.train").iterdir()} == before
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_training_whose_loss_is_no_number(corpus, monkeypatch):
+    new_model = build.new_model
+
+    def broken(*arguments):
+        model = new_model(*arguments)
+        torch.nn.init.constant_(model.embedding.weight, math.nan)
+        return model
+
+    monkeypatch.setattr(build, "new_model", broken)
+    expect("loss is no number", train(corpus, "-o", "m.safetensors", *SMALL))
+    assert sorted(os.listdir()) == ["corpus", "m.train"]
+
+
 def test_training_on_a_full_disk(corpus, small):
     with contextlib.suppress(OSError):
         (small / "filler").write_bytes(bytes(1 << 20))
@@ -272,6 +318,6 @@ def test_the_tests_above_cover_the_whole_page(request):
     names = {item.name.partition("[")[0] for item in request.session.items if item.path == Path(__file__)}
     if len(names) < 10:
         pytest.skip("not all of them were run")
-    may_be_skipped = {"disk full", "no permission to read", "no permission to write"}
+    may_be_skipped = {"disk full", "no permission to read", "no permission to write"}  # the page says why
     may_be_skipped |= {"disk full while training", "no GPU"}
     assert set(ROWS) <= may_be_skipped

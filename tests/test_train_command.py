@@ -7,6 +7,7 @@ import errno
 import fcntl
 import itertools
 import json
+import math
 import os
 import pty
 import random
@@ -37,7 +38,7 @@ from llmzip.training.evaluation import exact_bits
 from llmzip.training.export import between, export, restore
 from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
 from llmzip.training.survey import survey
-from llmzip.training.trainer import load_model
+from llmzip.training.trainer import Trainer, load_model
 
 COMMAND = [sys.executable, "-m", "llmzip", "train"]
 SHAPE = {"width": 32, "layers": 2, "hidden": 64, "vocab": 400}
@@ -66,6 +67,12 @@ def log(lines: int, seed: int) -> bytes:
     return "".join(
         f"07:{t // 60 % 60:02}:{t % 60:02} {rng.choice(kinds)} {rng.randrange(50)}\n" for t in times
     ).encode()
+
+
+def metrics(path: Path) -> list[dict[str, float]]:
+    """Return what was logged while this model was trained."""
+    lines = (path.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def weights_of(model: Model) -> list[np.ndarray]:
@@ -110,7 +117,7 @@ def test_training_leaves_a_card_and_metrics(trained: Path) -> None:
         assert size > 0
         assert archive < 8
         assert exact == pytest.approx(floating, rel=0.02)
-    lines = [json.loads(line) for line in (trained.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics(trained)
     losses = [line["bits_per_byte"] for line in lines if "bits_per_byte" in line]
     assert losses[-1] < 0.95 * losses[0]
     assert lines[-1]["step"] == 30
@@ -211,15 +218,61 @@ def test_training_killed_in_the_middle_resumes_to_the_same_model(corpus: Path, t
     assert cut.read_bytes() == whole.read_bytes()
 
 
-def test_ctrl_c_exports_what_there_is(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_exports_what_there_is(corpus: Path, tmp_path: Path, number: int) -> None:
     path = tmp_path / "m.safetensors"
     process = run(corpus, path, "--minutes", "10", "--checkpoint-seconds", "0")
     wait_for_steps(tmp_path / "m.train", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, told = process.communicate()
     assert process.returncode == 0
     assert "interrupted at step" in told
     selftest.verify(read(path))
+
+
+INTERRUPTED_TWICE = """
+import signal
+from llmzip.__main__ import main
+from llmzip.training.trainer import Trainer
+
+def step(trainer):
+    signal.raise_signal(NUMBER)
+    print("goes on", flush=True)
+    signal.raise_signal(NUMBER)
+    print("and on", flush=True)
+
+Trainer.train_step = step
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_at_once(corpus: Path, tmp_path: Path, number: int) -> None:
+    # Within one step, as a step may take minutes.
+    path = tmp_path / "m.safetensors"
+    command = [sys.executable, "-c", INTERRUPTED_TWICE.replace("NUMBER", str(int(number)))]
+    command += ["train", str(corpus), "-o", str(path), *OPTIONS, "-q"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "goes on\n", "")
+    assert not path.exists()
+
+
+def test_resuming_before_the_first_checkpoint_begins_anew(corpus: Path, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "m.safetensors"
+    request = Request((corpus,), path, steps=10, quiet=True, **SHAPE)
+
+    def killed(_: Trainer) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(request)
+    with (tmp_path / "m.train" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "half a li')
+    build(replace(request, resume=True))
+    heldout = [line["step"] for line in metrics(path) if "heldout_bits_per_byte" in line]
+    assert heldout == list(range(1, 11))
 
 
 def test_progress_is_shown_on_a_terminal_only(corpus: Path, tmp_path: Path) -> None:
@@ -244,7 +297,6 @@ def test_progress_is_shown_on_a_terminal_only(corpus: Path, tmp_path: Path) -> N
     assert "%|" not in told
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     build(Request((corpus,), one, steps=40, quiet=True, **SHAPE))
@@ -261,11 +313,12 @@ def test_two_processes_train_as_one(corpus: Path, tmp_path: Path) -> None:
     options = [str(corpus), "-o", str(two), *OPTIONS, "--steps", "40", "-q"]
     subprocess.run([*launch, *options], check=True, capture_output=True)
 
-    def heldout(path: Path) -> float:
-        lines = [json.loads(x) for x in (path.with_suffix(".train") / "metrics.jsonl").read_text().splitlines()]
-        return [x["heldout_bits_per_byte"] for x in lines if "heldout_bits_per_byte" in x][-1]
+    def losses(path: Path) -> dict[tuple[float, str], float]:
+        kinds = "bits_per_byte", "heldout_bits_per_byte"
+        return {(line["step"], kind): line[kind] for line in metrics(path) for kind in kinds if kind in line}
 
-    assert heldout(two) == pytest.approx(heldout(one), rel=0.03)
+    # They differ by 1e-7; without averaged gradients by 2e-2.
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
 
 
 # Errors
@@ -417,3 +470,31 @@ def test_small_corpora_get_small_settings() -> None:
     assert lanes_and_window(10**9, 3) == (66, 128)
     assert piece_bytes_for(100_000) == 1562
     assert piece_bytes_for(10**9) == 65536
+
+
+SCRATCH, PERSONAL = {"matrix_rate": 0.02, "vector_rate": 0.004}, {"matrix_rate": 0.0008, "vector_rate": 0.0008}
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "expected"),
+    [
+        # 40,000 tokens in steps of 8 x 64: eight epochs, or three of personalising, and an hour.
+        ({}, 1, {**SCRATCH, "lanes": 8, "window": 64, "minutes": 60, "steps": 625, "warmup_steps": 40}),
+        ({"start": "default"}, 1, {**PERSONAL, "lanes": 8, "window": 64, "minutes": 60, "steps": 235}),
+        # A budget that is given is the only one, and no epochs end it earlier.
+        ({"minutes": 5.0}, 1, {**SCRATCH, "minutes": 5, "steps": math.inf, "warmup_steps": 40}),
+        ({"steps": 30}, 1, {**SCRATCH, "minutes": math.inf, "steps": 30, "warmup_steps": 4}),
+        ({"minutes": 5.0, "steps": 30}, 1, {"minutes": 5, "steps": 30}),
+        ({"start": "default", "minutes": 5.0}, 1, {**PERSONAL, "minutes": 5, "steps": math.inf}),
+        ({"start": "default", "steps": 3000}, 1, {**PERSONAL, "minutes": math.inf, "steps": 3000, "warmup_steps": 40}),
+        # Epochs are counted in the steps there are: lanes rounded up to what the processes can share.
+        ({}, 3, {"lanes": 9, "window": 64, "minutes": 60, "steps": 556}),
+        ({"lanes": 5, "window": 32}, 2, {"lanes": 6, "window": 32, "minutes": 60, "steps": 1667}),
+        ({"start": "default", "lanes": 5}, 1, {"lanes": 5, "window": 64, "steps": 375}),
+    ],
+)
+def test_recipe_follows_from_what_was_asked_for_and_the_tokens(
+    asked: dict[str, float | str], processes: int, expected: dict[str, float]
+) -> None:
+    recipe = Request((Path("corpus"),), Path("m.safetensors"), **asked).recipe(40_000, processes)
+    assert {name: getattr(recipe, name) for name in expected} == pytest.approx(expected)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from networks import tiny_model, tiny_tokenizer
 
+from llmzip import modelfile
 from llmzip.engine import Engine
 from llmzip.errors import ModelError
 from llmzip.lanes import cut
@@ -26,6 +27,7 @@ from llmzip.training.model import LanguageModel
 from llmzip.training.muon import Muon, orthogonalise
 from llmzip.training.recipe import Recipe
 from llmzip.training.trainer import Trainer, load_model
+from llmzip.training.workers import Workers
 
 WORDS = b"the thing and another one are on the table, and nobody knows what to do with it. 1900 was long ago\n"
 
@@ -349,8 +351,16 @@ def test_resumed_training_is_the_training_that_was_not_interrupted(corpus: Path,
 
 def test_checkpoint_with_other_lanes_is_refused(corpus: Path, tmp_path: Path) -> None:
     new_trainer(corpus, tmp_path).save()
-    with pytest.raises(ModelError, match="--lanes 8"):
+    with pytest.raises(ModelError, match=r"has 8 lanes, not 16 \(give --lanes 8\)"):
         new_trainer(corpus, tmp_path, lanes=16).resume()
+
+
+def test_checkpoint_with_lanes_that_the_processes_cannot_share_says_how_many_can(corpus: Path, tmp_path: Path) -> None:
+    new_trainer(corpus, tmp_path).save()
+    third = new_trainer(corpus, tmp_path, lanes=9)  # what --lanes 8 comes to
+    third.workers = Workers(count=3)
+    with pytest.raises(ModelError, match=r"has 8 lanes, not 9 \(use a number of processes that divides 8\)"):
+        third.resume()
 
 
 def test_interrupted_save_leaves_the_checkpoint_before_it(corpus: Path, tmp_path: Path, monkeypatch) -> None:
@@ -431,6 +441,24 @@ def test_bf16_is_used_only_where_the_cpu_has_it(monkeypatch) -> None:
     assert not trainer_module.bf16_in_hardware(cpu)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert trainer_module.bf16_in_hardware(cpu)
+
+
+def test_training_in_bf16_learns_the_same_and_what_it_exports_works(corpus: Path, tmp_path: Path, monkeypatch) -> None:
+    losses = {}
+    for precision in ("float32", "bf16"):
+        monkeypatch.setattr(trainer_module, "bf16_in_hardware", lambda _, wanted=precision: wanted == "bf16")
+        trainer = new_trainer(corpus, tmp_path / precision)
+        assert trainer.precision == precision
+        losses[precision] = steps(trainer, 20)
+    assert losses["bf16"][-1] < 0.9 * losses["bf16"][0]
+    assert losses["bf16"] != losses["float32"]
+    assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.02)
+    engine = Engine(modelfile.parse(modelfile.dump(export(trainer.model), tiny_tokenizer(), {})))
+    text = WORDS * 10
+    coded = engine.encode(text)
+    assert engine.decode(coded.payload, coded.lane_bytes) == text
+    expected = nats_of(trainer.model, tiny_tokenizer().encode(text), 1) / math.log(2)
+    assert exact_bits(engine, text, 1) == pytest.approx(expected, rel=0.02)
 
 
 def metrics(folder: Path, key: str) -> list[tuple[int, float]]:

@@ -249,6 +249,8 @@ class _Build:
         if self.request.resume and (self.folder / CHECKPOINT).exists():
             trainer.resume()
             self._say(f"resumed at step {trainer.step}")
+        elif self.workers.leads:
+            (self.folder / METRICS).unlink(missing_ok=True)  # of steps that no checkpoint holds: they come again
         limits = ((recipe.minutes, "minutes"), (recipe.steps, "steps"))
         budget = " or ".join(f"{limit:g} {unit}" for limit, unit in limits if limit < math.inf)
         self._say(

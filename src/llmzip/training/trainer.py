@@ -284,7 +284,10 @@ class Trainer:
         checkpoint = torch.load(self.folder / CHECKPOINT, weights_only=True, map_location="cpu")
         lanes = len(checkpoint["state"][0][0])
         if lanes != self.recipe.lanes:
-            raise ModelError(f"the training has {lanes} lanes, not {self.recipe.lanes} (give --lanes {lanes})")
+            hint = f"give --lanes {lanes}"
+            if lanes % self.workers.count:  # they would be rounded up again
+                hint = f"use a number of processes that divides {lanes}"
+            raise ModelError(f"the training has {lanes} lanes, not {self.recipe.lanes} ({hint})")
         self.model.load_state_dict(checkpoint["model"])
         for optimiser, state in zip(self.optimisers, checkpoint["optimisers"], strict=True):
             optimiser.load_state_dict(state)
