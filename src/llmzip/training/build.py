@@ -200,7 +200,8 @@ class _Build:
             begun = json.loads(path.read_text())
             different = [key for key in plan if begun.get(key) != plan[key]]
             if different:
-                raise FileError(str(folder), f"was begun with another {different[0]} (give the same, or use -f)")
+                what = "model given with --from" if different[0] == "from" else different[0]
+                raise FileError(str(folder), f"was begun with another {what} (give the same, or use -f)")
         else:
             with output_file(str(path), force=True) as out:
                 out.write(json.dumps(plan, indent=1).encode())
