@@ -21,7 +21,7 @@ from llmzip.salvage import Salvager
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-FRAME_BYTES = 1 << 25  # content per frame: what repeats can reach back, the memory, and what one damaged byte can cost
+FRAME_BYTES = 1 << 26  # content per frame: what repeats can reach back, the memory, and what one damaged byte can cost
 HOPE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
 CHOICE_BYTES = 1 << 16  # sample that tells whether the language model pays
 CLEARLY = 0.9  # times the size

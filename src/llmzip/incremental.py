@@ -18,7 +18,7 @@ class Compressor:
     """Compress data given in pieces into one archive.
 
     The joined results of all calls of `compress` and of `flush` at the end are the bytes that
-    :func:`llmzip.compress` makes of the joined data. Up to a frame, of 32 MiB, is held back.
+    :func:`llmzip.compress` makes of the joined data. Up to a frame, of 64 MiB, is held back.
     """
 
     def __init__(self, *, model: str | None = None, threads: int = 0):

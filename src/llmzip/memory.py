@@ -6,6 +6,7 @@ CONTEXTS = 18  # of the mixer, see llmzip.mixing
 CONTEXTS_WITHOUT_MODEL = 13
 SLOT_BYTES = 16
 SLOT_BITS = (12, 21)  # at least and at most
+LARGE_FRAME = 1 << 25  # bytes; a larger one has half the slots, as its text takes the memory
 MATCHES = 2
 MATCH_BITS = (12, 22)
 PROGRAM_BYTES = 150 << 20  # the interpreter with its libraries and compiled kernels
@@ -14,7 +15,7 @@ MODEL_BYTES = 50 << 20  # a shipped model's weights and tables
 
 def slots_for(size: int) -> int:
     """Return how many slots a context gets for a frame of `size` bytes, a power of two."""
-    return 1 << min(max(size.bit_length(), SLOT_BITS[0]), SLOT_BITS[1])
+    return 1 << min(max(size.bit_length(), SLOT_BITS[0]), SLOT_BITS[1] - (size > LARGE_FRAME))
 
 
 def matches_for(size: int) -> int:
