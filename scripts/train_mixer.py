@@ -51,7 +51,7 @@ def main() -> None:
         start = train_start(texts, model, progress=bar.update)
     if model:
         info = {**model.info, "selftest": selftest.make(replace(model, start=start))}  # the start values change it
-        args.out.write_bytes(dump(model.weights, model.tokenizer, info, start))
+        args.out.write_bytes(dump(model.weights, model.tokenizer, info, start, model.dictionary))
     else:
         args.out.write_bytes(save(start.tensors()))
 

@@ -138,7 +138,7 @@ def code_token(tree, starts, totals_of, lane, history, mixer, code_bit):
     return lo
 
 
-def encode(vocabulary, starts, grid, acc1, q, scale, head):
+def encode(vocabulary, starts, grid, acc1, q, scale, head, dictionary=()):
     """Return the payload of the tokens `grid` ``[T, B]``, -1 where a lane has ended.
 
     Args:
@@ -146,10 +146,14 @@ def encode(vocabulary, starts, grid, acc1, q, scale, head):
         starts: the clusters' first tokens.
         acc1, q, scale: the network's products ``[T, B, C]``, rows ``[T, B, d]`` and their scales ``[T, B]``.
         head: weights ``[V, d]``, scales of the clusters and of the tokens.
+        dictionary: tokens of the text that is history before the first lane begins.
     """
     tree, encoder = Tree(vocabulary), Encoder()
     lane_bytes = [sum(len(vocabulary[t]) for t in lane if t >= 0) for lane in grid.T]
-    history = new_history(lane_bytes)
+    history = new_history([*lane_bytes, sum(len(vocabulary[t]) for t in dictionary)])
+    for token in dictionary:
+        for i, byte in enumerate(vocabulary[token]):
+            append(history.lanes[len(lane_bytes)], byte, 256 * (i == 0), history)
     mixer = new_mixer(len(vocabulary) - 1, sum(lane_bytes), Start.untrained(model=True), model=True)
     weights, cluster_scales, token_scales = head
     ends = [*starts[1:], len(vocabulary)]

@@ -18,8 +18,9 @@ from llmzip.errors import HardwareError, ModelError
 from llmzip.exact import ExactNetwork, Prediction
 from llmzip.exact_torch import TorchNetwork
 from llmzip.modelfile import dump, parse, read
-from llmzip.training.build import Request, build
+from llmzip.training.build import build
 from llmzip.training.export import export, restore
+from llmzip.training.request import Request
 from llmzip.weights import Matrix, Weights
 
 ARCHITECTURES = sorted(LAYERS)

@@ -92,6 +92,33 @@ def test_parse_undoes_dump(shape: dict[str, int]) -> None:
     assert model.info["training"] == {"steps": 5}
 
 
+def with_dictionary(tokens: list[int], seed: int = 0) -> bytes:
+    return dump(tiny_weights(seed, **SHAPE), tiny_tokenizer(), {}, dictionary=np.array(tokens, np.uint16))
+
+
+def test_a_dictionary_is_kept() -> None:
+    tokens = [*range(tiny_tokenizer().size), 5, 5]
+    assert parse(with_dictionary(tokens)).dictionary.tolist() == tokens
+    assert parse(with_dictionary([])).dictionary.tolist() == []
+    assert "dictionary" not in load(with_dictionary([]))
+
+
+def test_unsound_dictionaries_are_refused(monkeypatch) -> None:
+    tokenizer = tiny_tokenizer()
+    with pytest.raises(ModelError, match="unknown tokens"):
+        parse(with_dictionary([0, tokenizer.size]))
+    tokens = [tokenizer.tokens.index(b" the")] * 5
+    monkeypatch.setattr(modelfile, "MOST_DICTIONARY_BYTES", 20)
+    assert len(parse(with_dictionary(tokens)).dictionary) == 5
+    monkeypatch.setattr(modelfile, "MOST_DICTIONARY_BYTES", 19)
+    with pytest.raises(ModelError, match="too much text"):
+        parse(with_dictionary(tokens))
+    tensors, info = opened(with_dictionary(tokens))
+    for wrong in (tensors["dictionary"].astype(np.int16), tensors["dictionary"][None]):
+        with pytest.raises(ModelError, match="dictionary has the wrong type or shape"):
+            parse(save({**tensors, "dictionary": wrong}, {"llmzip": json.dumps(info)}))
+
+
 AGAIN = """
 import sys
 from llmzip.modelfile import dump, parse

@@ -20,6 +20,7 @@ import termios
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,11 +33,12 @@ from llmzip.engine import Engine
 from llmzip.errors import FileError, HardwareError, ModelError
 from llmzip.modelfile import Model, read
 from llmzip.training import mixer
-from llmzip.training.build import PERSONAL_WAY, Request, build
+from llmzip.training.build import build
 from llmzip.training.command import train
 from llmzip.training.evaluation import exact_bits
 from llmzip.training.export import between, export, restore
 from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
+from llmzip.training.request import PERSONAL_WAY, Request
 from llmzip.training.survey import survey
 from llmzip.training.trainer import Trainer, load_model
 
@@ -163,6 +165,33 @@ def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(tra
     halfway = export(between(restore(before.weights), tuned, PERSONAL_WAY))
     assert np.array_equal(after.weights.embedding.q, halfway.embedding.q)
     assert not np.array_equal(after.weights.embedding.q, export(tuned).embedding.q)
+
+
+def test_personalised_model_holds_the_text_unless_told_not_to(trained: Path, tmp_path: Path, capsys) -> None:
+    own = tmp_path / "own.txt"
+    own.write_bytes(log(600, 1))
+
+    def dictionary(name: str, **options: Any) -> tuple[bytes, str, str]:
+        path = tmp_path / name
+        build(Request((own,), path, steps=1, **options))
+        model = read(path)
+        text = model.tokenizer.decode(model.dictionary)
+        assert model.info["training"]["dictionary"] == len(text)
+        return text, path.with_suffix(".md").read_text(), capsys.readouterr().err
+
+    text, card, messages = dictionary("whole.safetensors", start=str(trained))
+    assert own.read_bytes().startswith(text)  # all but what is held out
+    assert len(text) == survey([own], 1).train_bytes
+    assert f"**{len(text)} bytes of the text are part of the model, word for word.**" in card
+    assert "dictionary: " in messages
+    text, card, messages = dictionary("part.safetensors", start=str(trained), dictionary=1000)
+    assert 900 < len(text) <= 1000
+    for options in ({"start": str(trained), "dictionary": 0}, SHAPE):
+        name = f"without-{len(options)}.safetensors"
+        text, card, messages = dictionary(name, **options)
+        assert text == b""
+        assert "word for word" not in card
+        assert "dictionary" not in messages
 
 
 def test_start_values_of_the_mixer_are_retrained_if_there_is_enough_text(

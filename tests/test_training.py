@@ -126,6 +126,19 @@ def packed(tmp_path: Path) -> Packed:
     return packed_pieces(tmp_path / "pieces", LENGTHS)
 
 
+def test_a_sample_is_of_random_pieces_in_their_order_and_as_long_as_asked(packed: Packed) -> None:
+    token_bytes = np.full(200, 3)
+    assert np.array_equal(packed.sample(token_bytes, 1000, seed=1), packed.tokens)
+    samples = set()
+    for seed in range(20):
+        sample = packed.sample(token_bytes, 50, seed)
+        assert len(sample) == 50 // 3
+        assert np.array_equal(sample, np.sort(sample % 100) + 100 * (sample >= 100))  # ascending: in order
+        samples.add(sample.tobytes())
+    assert len(samples) > 5
+    assert len(packed.sample(token_bytes, 2, 1)) == len(packed.sample(token_bytes, 0, 1)) == 0
+
+
 def joined(streams: Streams, *steps: int) -> np.ndarray:
     """Return the inputs of consecutive calls as one array ``[T, lanes]``."""
     return np.concatenate([streams.next(n)[0].numpy() for n in steps])

@@ -25,7 +25,7 @@ WIDTH = 16
 class Setting:
     """A random head over the tiny vocabulary, and everything a walk needs."""
 
-    def __init__(self, clusters, steps, lanes, seed=0):
+    def __init__(self, clusters, steps, lanes, seed=0, dictionary=()):
         rng = np.random.default_rng(seed)
         tokenizer = tiny_tokenizer()
         tree = DecisionTree.build(tokenizer.tokens)
@@ -40,11 +40,13 @@ class Setting:
         self.acc1 = (self.q.astype(np.int32) @ cluster_weights.T.astype(np.int32)).astype(np.int32)
         self.tokens = rng.integers(0, tree.size, (steps, lanes)).astype(np.int32)
         self.steps, self.lanes = steps, lanes
+        self.dictionary = np.array(dictionary, np.int32)
         self.reset()
 
     def reset(self):
         lane_bytes = np.where(self.tokens >= 0, self.lengths[self.tokens], 0).sum(0).tolist()
-        self.history = new_history(lane_bytes)
+        self.history = new_history([*lane_bytes, int(self.lengths[self.dictionary].sum())])
+        walk.remember(self.dictionary, self.lanes, self.tree, self.history)
         start = Start.untrained(model=True)
         self.mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), start, model=True)
         self.work = walk.new_work(self.tree)
@@ -102,12 +104,13 @@ def repetitive(setting, seed=0):
 
 
 @pytest.mark.parametrize("clusters", [1, 12])
-def test_bytes_are_those_of_the_reference(clusters):
-    setting = repetitive(Setting(clusters, 60, 3))
+@pytest.mark.parametrize("dictionary", [[], [*range(90, 95)] * 9])
+def test_bytes_are_those_of_the_reference(clusters, dictionary):
+    setting = repetitive(Setting(clusters, 60, 3, dictionary=dictionary))
     head = setting.head.weights, setting.head.cluster_scales, setting.head.token_scales
     rows = setting.tokens, setting.acc1, setting.q, setting.scale
     starts = setting.tree.starts[:-1].tolist()
-    assert reference_coder.encode(tiny_tokenizer().tokens, starts, *rows, head) == setting.encode()
+    assert reference_coder.encode(tiny_tokenizer().tokens, starts, *rows, head, dictionary) == setting.encode()
 
 
 PROGRAM = """

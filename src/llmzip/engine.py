@@ -40,7 +40,8 @@ class Walker:
 
     def __init__(self, engine: Engine, lane_bytes: list[int], traced: int = 0):
         self.engine = engine
-        self.history = new_history(lane_bytes)
+        self.history = new_history([*lane_bytes, int(engine.lengths[engine.dictionary].sum())])
+        walk.remember(engine.dictionary, len(lane_bytes), engine.tree, self.history)
         self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.start, model=True, traced=traced)
         self.work = walk.new_work(engine.tree)
 
@@ -93,6 +94,7 @@ class Engine:
         self.head = walk.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
         self.start = model.start
+        self.dictionary = model.dictionary.astype(np.int32)
         if device == "cpu":
             self._network = ExactNetwork(weights, carrier=carrier)
         else:

@@ -3,6 +3,9 @@
 All lanes write into one array, each into its own stretch of it, and all may read what any of them has written.
 The *frontier* of a lane is the first byte that it has not coded yet: nothing at or beyond a frontier is ever
 read, so encoder and decoder see the same. Encoders therefore fill the array as they code, like decoders.
+
+A model's dictionary is one more stretch behind the others, of a lane that is at its end before the frame begins: all
+may find repeats in it, as if it had been coded (the dictionaries of zstd and zlib).
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class History(NamedTuple):
 
     Attributes:
         text: uint16[n + PADDING], the bytes, + TOKEN_BEGINS where a token began.
-        lanes: LANE[B].
+        lanes: LANE[B + 1], the last for the dictionary; LANE[1] where there is no model.
         matches: int32[MATCHES * 2^k], the last position + 1 after each hash of bytes.
         followers: int32[2^16]: the three bytes that last came after the last two.
     """
@@ -73,7 +76,7 @@ class History(NamedTuple):
 
 
 def new_history(lane_bytes: list[int]) -> History:
-    """Return the history before a frame whose lanes have so many bytes."""
+    """Return an empty history whose lanes will have so many bytes."""
     size = sum(lane_bytes)
     lanes = np.zeros(len(lane_bytes), LANE)
     lanes["end"] = np.cumsum(lane_bytes)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from llmzip.errors import ModelError
+from llmzip.memory import MOST_DICTIONARY_BYTES
 from llmzip.start import Start
 from llmzip.tokenizer import Tokenizer
 from llmzip.weights import LayerWeights, Matrix, OtherLayer, Weights
@@ -26,17 +28,26 @@ from llmzip.weights import LayerWeights, Matrix, OtherLayer, Weights
 FILE_VERSION = 0
 PROFILE = "exact-2"
 MAX_FILE_BYTES = 1 << 30
+NO_DICTIONARY = np.empty(0, np.uint16)
 
 
 @dataclass(frozen=True)
 class Model:
-    """Hold a loaded model; `digest` is the SHA-256 of its file, `info` the JSON description."""
+    """Hold a loaded model.
+
+    Attributes:
+        digest: SHA-256 of its file.
+        info: the JSON description.
+        start: start values of the mixer.
+        dictionary: uint16 tokens of a text in which frames find repeats from their beginning on.
+    """
 
     weights: Weights
     tokenizer: Tokenizer
     digest: bytes
     info: dict[str, Any]
-    start: Start  # of the mixer
+    start: Start
+    dictionary: npt.NDArray[np.uint16] = field(default_factory=lambda: NO_DICTIONARY)
 
 
 def pack7(q: np.ndarray) -> np.ndarray:
@@ -74,7 +85,13 @@ def _parts(layer: LayerWeights | OtherLayer) -> dict[str, Matrix | np.ndarray]:
     }
 
 
-def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any], start: Start | None = None) -> bytes:
+def dump(
+    weights: Weights,
+    tokenizer: Tokenizer,
+    info: dict[str, Any],
+    start: Start | None = None,
+    dictionary: npt.NDArray[np.uint16] = NO_DICTIONARY,
+) -> bytes:
     """Return the bytes of a model file; the same input gives the same bytes. Without `start` the mixer is untrained."""
     named: dict[str, Matrix | np.ndarray] = {"embedding": weights.embedding}
     for i, layer in enumerate(weights.layers):
@@ -92,6 +109,8 @@ def dump(weights: Weights, tokenizer: Tokenizer, info: dict[str, Any], start: St
     tensors["vocabulary.lengths"] = np.array([len(t) for t in tokenizer.tokens], np.uint8)
     tensors["vocabulary.ranks"] = tokenizer.ranks.astype(np.int32)
     tensors.update((start or Start.untrained(model=True)).tensors())
+    if len(dictionary):
+        tensors["dictionary"] = dictionary
     header = {
         **info,
         "version": FILE_VERSION,
@@ -165,9 +184,9 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
         if arch not in LAYERS:
             raise ModelError(f"the model's architecture is not one that this llmzip knows: {arch} (update llmzip)")
         parts: dict[str, Any] = {}
-        for field, shape in LAYERS[arch].shapes(width, hidden).items():
-            name = at + field.replace("_", ".", 1)
-            parts[field] = matrix(name, *shape) if len(shape) == 2 else tensors[name]
+        for part, shape in LAYERS[arch].shapes(width, hidden).items():
+            name = at + part.replace("_", ".", 1)
+            parts[part] = matrix(name, *shape) if len(shape) == 2 else tensors[name]
         return LAYERS[arch](**parts)
 
     arch = info.get("arch", "gated")
@@ -184,7 +203,11 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
     if len(offsets) != vocab + 1:
         raise ModelError("the model's vocabulary has the wrong size")
     blob, ranks = integers("vocabulary.bytes", np.uint8), integers("vocabulary.ranks", np.int32)
-    return Model(weights, Tokenizer.from_arrays(blob, offsets, ranks), digest, info, Start.from_tensors(tensors))
+    dictionary = integers("dictionary", np.uint16) if "dictionary" in tensors else NO_DICTIONARY
+    if len(dictionary) and (dictionary.max() >= vocab or np.diff(offsets)[dictionary].sum() > MOST_DICTIONARY_BYTES):
+        raise ModelError("the model's dictionary holds unknown tokens, or too much text")
+    tokenizer = Tokenizer.from_arrays(blob, offsets, ranks)
+    return Model(weights, tokenizer, digest, info, Start.from_tensors(tensors), dictionary)
 
 
 def read(path: Path) -> Model:

@@ -139,6 +139,14 @@ def finish_token(token, known, lane, tree, history):
     lane["previous"][0] = token
 
 
+@jit
+def remember(tokens, lane, tree, history):
+    """Add a text, int32 tokens ``[n]``, to the history as the whole stretch of one of its lanes."""
+    tokens, tree, history = unowned(tokens), borrowed_tree(tree), history_.borrowed(history)
+    for i in range(len(tokens)):
+        finish_token(np.int64(tokens[i]), np.int64(0), history.lanes[lane], tree, history)
+
+
 @inlined
 def likeliest(choices, sums):
     """Return the first of the most frequent of so many choices."""

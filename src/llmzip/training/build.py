@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +35,9 @@ from llmzip.training.evaluation import Heldout
 from llmzip.training.export import between, export, restore
 from llmzip.training.fusion import require_compiler
 from llmzip.training.mixer import retrained
-from llmzip.training.model import LanguageModel, ModelConfig
-from llmzip.training.recipe import (
-    SIZES,
-    TINY_BELOW,
-    TOKENIZER_BYTES,
-    Recipe,
-    Shape,
-    config_for,
-    lanes_and_window,
-    piece_bytes_for,
-    vocabulary_for,
-)
+from llmzip.training.model import LanguageModel
+from llmzip.training.recipe import TOKENIZER_BYTES, config_for, piece_bytes_for
+from llmzip.training.request import PERSONAL_WAY, Request
 from llmzip.training.survey import Survey, survey
 from llmzip.training.token_mixers import new_model
 from llmzip.training.trainer import BEST, CHECKPOINT, METRICS, Trainer, load_model
@@ -55,86 +46,6 @@ from llmzip.tree import DecisionTree, choose_clusters
 
 PLAN, VOCABULARY, TOKENS, PIECES, CURVE = "plan.json", "vocabulary.npz", "tokens.bin", "pieces.npy", "loss.png"
 COUNTED_TOKENS = 30_000_000  # are enough to know how often each token occurs
-EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small texts are learnt by heart beyond it
-# Personalising (docs/experiments.md): the rates as shares of those of training, more for the rows of single tokens
-# than for the matrices, which all text needs; and how far the exported network goes from the old weights to the new.
-MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_WAY = 0.04, 0.2, 3, 0.75
-
-
-@dataclass(frozen=True)
-class Request:
-    """Hold what the user asked for; None where the text decides."""
-
-    paths: tuple[Path, ...]
-    output: Path
-    work: Path | None = None
-    resume: bool = False
-    force: bool = False
-    start: str | None = None
-    arch: str | None = None
-    size: str | None = None
-    width: int | None = None
-    layers: int | None = None
-    hidden: int | None = None
-    vocab: int | None = None
-    minutes: float | None = None
-    steps: int | None = None
-    lanes: int | None = None
-    window: int | None = None
-    fuse: bool = False
-    patience: int = 6
-    checkpoint_seconds: float = 300
-    seed: int = 1
-    device: str = "auto"
-    threads: int = 1
-    quiet: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder to work in."""
-        return self.work or self.output.with_suffix(".train")
-
-    @property
-    def card(self) -> Path:
-        """Return the model card's file."""
-        return self.output.with_suffix(".md")
-
-    def shape(self, text_bytes: int) -> Shape:
-        """Return the network's shape."""
-        named = SIZES[self.size or ("tiny" if text_bytes < TINY_BELOW else "small")]
-        most = self.vocab or named.vocab
-        return Shape(
-            self.width or named.width,
-            self.layers or named.layers,
-            self.hidden or named.hidden,
-            vocabulary_for(text_bytes, most),
-            self.arch or named.arch,
-        )
-
-    def recipe(self, tokens: int, processes: int) -> Recipe:
-        """Return how to train."""
-        lanes, window = lanes_and_window(tokens, processes)
-        if self.lanes:
-            lanes = -(-self.lanes // processes) * processes
-        window = self.window or window
-        minutes, steps = self.minutes or math.inf, self.steps or math.inf
-        if not self.minutes and not self.steps:
-            epochs = PERSONAL_EPOCHS if self.start else EPOCHS
-            minutes, steps = MINUTES, math.ceil(epochs * tokens / (lanes * window))
-        usual = Recipe()
-        return Recipe(
-            minutes=minutes,
-            steps=steps,
-            lanes=lanes,
-            window=window,
-            fuse=self.fuse,
-            matrix_rate=usual.matrix_rate * (MATRIX_SHARE if self.start else 1),
-            vector_rate=usual.vector_rate * (VECTOR_SHARE if self.start else 1),
-            warmup_steps=int(min(usual.warmup_steps, steps // 10 + 1)),
-            seed=self.seed,
-            checkpoint_seconds=self.checkpoint_seconds,
-            patience=self.patience,
-        )
 
 
 def build(request: Request) -> None:
@@ -178,7 +89,7 @@ class _Build:
         heldout = Heldout(tokenizer, text.heldout_texts())
         trainer = self._train(tokenizer, packed, model, heldout)
         if self.workers.leads:
-            self._export(text, tokenizer, trainer, heldout)
+            self._export(text, tokenizer, packed, trainer, heldout)
 
     def _prepare_folder(self, text: Survey, shipped: Model | None) -> None:
         """Make the folder, or make sure that what it holds is this training."""
@@ -232,7 +143,7 @@ class _Build:
         if shipped:
             self._say(f"initialisation: the weights of {self.request.start}")
             return restore(shipped.weights)
-        config: ModelConfig = config_for(self.request.shape(text.train_bytes), tokenizer.size)
+        config = config_for(self.request.shape(text.train_bytes), tokenizer.size)
         counts = np.bincount(packed.tokens[:COUNTED_TOKENS], minlength=tokenizer.size) + 0.5
         starts = choose_clusters(DecisionTree.build(tokenizer.tokens), counts, config.clusters)
         torch.manual_seed(self.request.seed)
@@ -271,11 +182,16 @@ class _Build:
         self._say(f"{reason} at step {trainer.step}, {trainer.tokens:,} tokens, {trainer.elapsed / 60:.1f} minutes")
         return trainer
 
-    def _export(self, text: Survey, tokenizer: Tokenizer, trainer: Trainer, heldout: Heldout) -> None:
+    def _export(self, text: Survey, tokenizer: Tokenizer, packed: Packed, trainer: Trainer, heldout: Heldout) -> None:
         request = self.request
         best = self.folder / BEST
         model = load_model(best if best.exists() else self.folder / CHECKPOINT)
         base_model, recipe = models.load(request.start or models.DEFAULT), trainer.recipe
+        dictionary = packed.sample(np.diff(tokenizer.offsets), request.dictionary_bytes, request.seed)
+        dictionary_bytes = int(np.diff(tokenizer.offsets)[dictionary].sum())
+        if dictionary_bytes:
+            size = _size(dictionary_bytes)
+            self._say(f"dictionary: {size} of the text itself are part of the model (--dictionary 0 leaves them out)")
         way = PERSONAL_WAY if request.start else None
         if way:
             model = between(restore(base_model.weights), model, way)
@@ -291,17 +207,19 @@ class _Build:
                 "lanes": recipe.lanes,
                 "window": recipe.window,
                 "rates": [recipe.matrix_rate, recipe.vector_rate],
+                "dictionary": dictionary_bytes,
             },
         }
         weights, base = export(model), base_model.start
-        start = retrained(Model(weights, tokenizer, b"", info, base), list(heldout.texts.values()), request.seed)
+        whole = Model(weights, tokenizer, b"", info, base, dictionary)
+        start = retrained(whole, list(heldout.texts.values()), request.seed)
         self._say("mixer: start values " + ("kept" if start is base else "retrained on the held-out text"))
-        info["selftest"] = selftest.make(Model(weights, tokenizer, b"", info, start))
-        data = dump(weights, tokenizer, info, start)
+        info["selftest"] = selftest.make(replace(whole, start=start))
+        data = dump(weights, tokenizer, info, start, dictionary)
         with output_file(str(request.output), force=request.force or request.resume) as out:
             out.write(data)
         measured = card.measure(parse(data), model, heldout)
-        facts = card.Facts(request.output, text, trainer, measured, way, mixer_retrained=start is not base)
+        facts = card.Facts(request.output, text, trainer, measured, way, dictionary_bytes, start is not base)
         with output_file(str(request.card), force=True) as out:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)

@@ -26,6 +26,7 @@ ARCHITECTURES = {
 }
 
 PERSONALISED = "The network is {} of the way from the weights it began with to the trained ones.\n"
+DICTIONARY = "**{} bytes of the text are part of the model, word for word.** Frames find repeats in them.\n"
 MIXER_RETRAINED = "The start values of the mixer were trained on the same text, which favours the whole pipeline.\n"
 
 
@@ -71,6 +72,7 @@ class Facts:
     trainer: Trainer
     measured: Mapping[str, Measured]
     way: float | None  # how far the network went from the one it began with to the trained one, if it was personalised
+    dictionary: int  # bytes of the text that the model holds
     mixer_retrained: bool  # its start values, on the held-out text
 
     def markdown(self) -> str:
@@ -99,7 +101,7 @@ Archives made with it name it and need exactly this file: `llmzip compress -m {s
 
 {len(self.text.files)} files, {len(self.text.sizes)} documents, {total} bytes,
 of which {total - self.text.train_bytes} bytes were held out.
-
+{DICTIONARY.format(self.dictionary) if self.dictionary else ""}
 ## Training
 
     {shlex.join(["llmzip", *sys.argv[1:]])}

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from llmzip.memory import MOST_DICTIONARY_BYTES
 from llmzip.models import SUFFIX
 
 NATURAL = click.IntRange(min=1)
@@ -38,6 +39,12 @@ NATURAL = click.IntRange(min=1)
     "fuse",
     is_flag=True,
     help="Fuse elementwise operations with torch.compile: about a quarter faster, needs a C++ compiler.",
+)
+@click.option(
+    "--dictionary",
+    type=click.IntRange(0, MOST_DICTIONARY_BYTES),
+    metavar="BYTES",
+    help="Keep so much of the text in the model, to find repeats in; 1048576 with --from, else 0.",
 )
 @click.option("--patience", type=NATURAL, default=6, metavar="N", help="Stop after N validations without progress.")
 @click.option("--checkpoint-seconds", type=click.FloatRange(0), default=300, metavar="N", help="Time between two.")
@@ -77,7 +84,8 @@ def train(**options: Any) -> None:
     options["threads"] = options["threads"] or len(os.sched_getaffinity(0))
 
     def run(_: str) -> None:
-        from llmzip.training.build import Request, build
+        from llmzip.training.build import build
+        from llmzip.training.request import Request
 
         build(Request(**options))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from llmzip.output import output_file
@@ -96,6 +97,26 @@ class Packed:
         self.tokens = np.memmap(folder / "tokens.bin", np.uint16, "r")
         self.pieces = np.load(folder / "pieces.npy")
 
+    def piece(self, i: int) -> npt.NDArray[np.uint16]:
+        """Return the tokens of a piece."""
+        start, length = self.pieces[i]
+        return np.asarray(self.tokens[start : start + length])
+
+    def sample(self, token_bytes: np.ndarray, most: int, seed: int) -> npt.NDArray[np.uint16]:
+        """Return the tokens of random pieces in their order, `most` bytes of text or all there is.
+
+        `token_bytes` int64 ``[vocab]`` are the lengths of the tokens.
+        """
+        chosen: dict[int, npt.NDArray[np.uint16]] = {}
+        for i in np.random.default_rng(seed).permutation(len(self.pieces)).tolist():
+            ids = self.piece(i)
+            ends = np.cumsum(token_bytes[ids])
+            chosen[i] = ids[: np.searchsorted(ends, most, side="right")]
+            most -= int(ends[-1])
+            if most <= 0:
+                break
+        return np.concatenate([chosen[i] for i in sorted(chosen)])
+
 
 class Streams:
     """Deal shuffled pieces to `lanes` endless token streams, deterministically for a seed.
@@ -122,9 +143,7 @@ class Streams:
         return int(self._order[self._dealt - 1])
 
     def _sequence(self, piece: int) -> np.ndarray:
-        start, length = self._packed.pieces[piece]
-        body = self._packed.tokens[start : start + length].astype(np.int64)
-        return np.concatenate([[self._begin], body])
+        return np.concatenate([[self._begin], self._packed.piece(piece).astype(np.int64)])
 
     def next(self, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next `steps` inputs and targets of every lane."""
