@@ -42,12 +42,15 @@ def test_inputs_are_begin_and_the_tokens_one_step_late(count: int, lanes: int) -
     for step in range(1, len(grid)):
         assert np.array_equal(inputs[step], grid[step - 1])
     assert inputs.min() >= 0
+    stretches = [inputs_of(grid, 1000, at, 3) for at in range(0, len(grid), 3)]
+    assert np.array_equal(np.concatenate(stretches), inputs)
 
 
 def test_inputs_hold_a_real_token_after_a_finished_lane() -> None:
     # The network's row is thrown away, but the embedding must be looked up inside its table.
     grid = np.array([[5], [-1], [-1]], np.int32)
     assert inputs_of(grid, begin=9).ravel().tolist() == [9, 5, 0]
+    assert inputs_of(grid, 9, at=2, steps=1).tolist() == [[0]]
 
 
 @given(LANES, st.integers(1, 2 * MAX_LANES))

@@ -115,15 +115,15 @@ class Engine:
         That is by default one less than `data` has: a payload as large would better be stored.
         """
         tokens = self.tokenizer.encode(data)
-        count = lane_count or lanes.lanes_for(len(tokens))
-        grid = lanes.cut(tokens, count)
-        lane_bytes = np.where(grid >= 0, self.lengths[grid], 0).sum(0, dtype=np.int64).tolist()
+        grid = lanes.cut(tokens, lane_count or lanes.lanes_for(len(tokens)))
+        del tokens  # a large frame has millions
+        lane_bytes = self.lane_bytes(grid)
         limit = len(data) - 1 if capacity is None else capacity
         # The walk begins no token without room for the costliest: that must not count against a short payload.
         out = np.empty(coder.bytes_at_most(coder.new_encoder(), self.tree.height) + limit, np.uint8)
         state, walker = coder.new_encoder(), self.begin_walk(lane_bytes)
         at = 0
-        with closing(self._predictions(lanes.inputs_of(grid, self.begin))) as predictions:
+        with closing(self._predictions(grid)) as predictions:
             for seen in predictions:
                 part = grid[at : at + len(seen.scale)]
                 at += len(part)
@@ -134,22 +134,27 @@ class Engine:
         size = int(coder.finish(state, out))
         return Coded(out[:size].tobytes(), lane_bytes) if size <= limit else None
 
-    def _predictions(self, inputs: np.ndarray):
-        """Yield the predictions of stretches of `inputs` ``[T, B]``, one stretch ahead, on the worker threads."""
-        groups = lanes.groups_of(inputs.shape[1], self.threads)
+    def lane_bytes(self, grid: np.ndarray) -> list[int]:
+        """Return how many bytes the tokens of each lane of a grid ``[T, B]`` have."""
+        return [int(self.lengths[lane[lane >= 0]].sum(dtype=np.int64)) for lane in grid.T]
+
+    def _predictions(self, grid: np.ndarray):
+        """Yield the predictions of stretches of a grid ``[T, B]``, one stretch ahead, on the worker threads."""
+        groups = lanes.groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
-        steps = max(1, self.stretch_rows * len(groups) // inputs.shape[1])
+        steps = max(1, self.stretch_rows * len(groups) // grid.shape[1])
 
         with ThreadPoolExecutor(len(groups)) as pool:
 
             def start(at: int) -> list[Future[Prediction]]:
-                parts = [np.ascontiguousarray(inputs[at : at + steps, g]) for g in groups]
+                inputs = lanes.inputs_of(grid, self.begin, at, steps)
+                parts = [np.ascontiguousarray(inputs[:, g]) for g in groups]
                 return [pool.submit(s.run, p) for s, p in zip(sessions, parts, strict=True)]
 
             ahead = start(0)
-            for at in range(0, len(inputs), steps):
+            for at in range(0, len(grid), steps):
                 done = [future.result() for future in ahead]
-                if at + steps < len(inputs):
+                if at + steps < len(grid):
                     ahead = start(at + steps)
                 yield done[0] if len(done) == 1 else Prediction.join(done)
 

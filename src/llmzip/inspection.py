@@ -133,14 +133,13 @@ def _encoded(
 ) -> Iterator[tuple[tuple[int, int], Token]]:
     """Encode a grid of tokens one by one; yield what each of them cost, in the order of coding."""
     count, texts = grid.shape[1], engine.tokenizer.tokens
-    lengths = np.where(grid >= 0, engine.lengths[grid], 0).sum(0, dtype=np.int64)
-    walker = engine.begin_walk(lengths.tolist(), traced=engine.tree.height)
+    walker = engine.begin_walk(engine.lane_bytes(grid), traced=engine.tree.height)
     session, state = engine.session(count), coder.new_encoder()
     out = np.empty(2 * engine.tree.height * (grid.size + 1), np.uint8)
-    probabilities, inputs = TokenProbabilities(engine), lanes.inputs_of(grid, engine.begin)
+    probabilities = TokenProbabilities(engine)
     stretch = max(1, STRETCH_ROWS // count)
     for at in range(0, len(grid), stretch):
-        seen = session.run(inputs[at : at + stretch])
+        seen = session.run(lanes.inputs_of(grid, engine.begin, at, stretch))
         rows = probabilities.of(seen)
         for t in range(len(rows)):
             now = type(seen)(seen.cluster_acc[t : t + 1], seen.hidden[t : t + 1], seen.scale[t : t + 1])
