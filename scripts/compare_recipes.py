@@ -27,6 +27,7 @@ from torch import nn
 from llmzip import models
 from llmzip.engine import Engine
 from llmzip.modelfile import Model, dump
+from llmzip.output import output_file
 from llmzip.tokenizer import Tokenizer
 from llmzip.training.bpe import train_bpe
 from llmzip.training.build import COUNTED_TOKENS, load_tokenizer
@@ -116,7 +117,8 @@ def vocabulary(corpus: Path, work: Path, vocab: int) -> Path:
         whole = map(b"".join, text.training_texts())
         tokens, ranks = train_bpe((one[: math.ceil(share * len(one))] for one in whole), vocab)
         offsets = np.cumsum([0, *map(len, tokens)]).astype(np.int64)
-        np.savez(path, blob=np.frombuffer(b"".join(tokens), np.uint8), offsets=offsets, ranks=ranks)
+        with output_file(str(path), force=True) as out:
+            np.savez(out, blob=np.frombuffer(b"".join(tokens), np.uint8), offsets=offsets, ranks=ranks)
     return path
 
 
@@ -146,17 +148,18 @@ def judge(model: LanguageModel, tokenizer: Tokenizer, texts: dict[str, list[byte
     sizes = {domain: sum(map(len, parts)) for domain, parts in texts.items()}
     everything = [data for parts in texts.values() for data in parts]
     nats = sum(nats_of(model, tokenizer.encode(data), LANES) for data in everything)
-    result: dict[str, Any] = {"network": nats / math.log(2) / sum(sizes.values())}
-    if isinstance(model, PairModel):
-        return result  # exact inference does not know it
     exact = Model(export(model), tokenizer, b"", {}, models.load(models.DEFAULT).start)
+    size = len(dump(exact.weights, tokenizer, {}, exact.start))
+    result: dict[str, Any] = {"network": nats / math.log(2) / sum(sizes.values()), "size": size}
+    if isinstance(model, PairModel):  # exact inference does not know it; 7 bits for each weight
+        return result | {"size": size + 7 * (model.pairs.weight.numel() + model.widen.weight.numel()) // 8}
     engine = Engine(exact, threads=1)
-    bits = {domain: sum(8 * len(engine.encode(data).payload) for data in parts) for domain, parts in texts.items()}
-    result |= {domain: bits[domain] / sizes[domain] for domain in texts}
-    return result | {
-        "all": sum(bits.values()) / sum(sizes.values()),
-        "size": len(dump(exact.weights, tokenizer, {}, exact.start)),
+    bits = {
+        domain: sum(8 * len(coded.payload if (coded := engine.encode(data)) else data) for data in parts)
+        for domain, parts in texts.items()
     }
+    result |= {domain: bits[domain] / sizes[domain] for domain in texts}
+    return result | {"all": sum(bits.values()) / sum(sizes.values())}
 
 
 def heldout_texts(paths: list[Path], limit: int) -> dict[str, list[bytes]]:
@@ -165,7 +168,7 @@ def heldout_texts(paths: list[Path], limit: int) -> dict[str, list[bytes]]:
     for path in paths:
         domain = path.stem.split("_")[0]
         texts[domain if domain in DOMAINS else "other"].append(b"".join(documents(path))[:limit])
-    return {domain: texts[domain] for domain in (*DOMAINS, "other")}
+    return {domain: texts[domain] for domain in (*DOMAINS, "other") if domain in texts}
 
 
 def compare(name: str, args: argparse.Namespace) -> None:
@@ -213,8 +216,7 @@ def table(names: list[str], work: Path) -> None:
             if path.exists():
                 row = json.loads(path.read_text())
                 cells = [f"{row[c]:.4f}" if c in row else "" for c in columns]
-                size = f"{row['size'] / 1e6:.1f}" if "size" in row else ""
-                cells = [f"{row['minutes']:.1f}", f"{row['tokens'] / 1e6:.2f}", size, *cells]
+                cells = [f"{row['minutes']:.1f}", f"{row['tokens'] / 1e6:.2f}", f"{row['size'] / 1e6:.1f}", *cells]
                 print(f"| {name} | " + " | ".join(cells) + " |")
 
 
@@ -232,6 +234,11 @@ def main() -> None:
     args = parser.parse_args()
     names = args.names or list(VARIANTS)
     args.work.mkdir(parents=True, exist_ok=True)
+    settings = args.work / "settings.json"
+    asked = {key: str(getattr(args, key)) for key in ("corpus", "heldout", "short", "long", "limit")}
+    if settings.exists() and json.loads(settings.read_text()) != asked:
+        raise SystemExit(f"{args.work} holds results of other settings: {settings.read_text()}")
+    settings.write_text(json.dumps(asked))
     for vocab, books in {(VARIANTS[name].vocab, VARIANTS[name].books) for name in names}:
         packed(args.corpus, args.work, load_tokenizer(vocabulary(args.corpus, args.work, vocab)), books)
     # One process for each: what torch.compile has compiled for one variant's shapes is of no use to the next.

@@ -61,9 +61,11 @@ def tiny_weights(seed: int = 0, **shape: int | str) -> Weights:
     return export(tiny_model(seed, **shape))
 
 
-def tiny_model_file(seed: int = 0, **shape: int | str) -> bytes:
+def tiny_model_file(seed: int = 0, *, dictionary: bytes = b"", **shape: int | str) -> bytes:
     """Return the model file of :func:`tiny_model`."""
-    return dump(tiny_weights(seed, **shape), tiny_tokenizer(), {"name": f"tiny-{seed}"})
+    tokenizer = tiny_tokenizer()
+    known = tokenizer.encode(dictionary).astype(np.uint16)
+    return dump(tiny_weights(seed, **shape), tokenizer, {"name": f"tiny-{seed}"}, dictionary=known)
 
 
 def hostile_weights(seed: int, *, width: int = 32, layers: int = 2, hidden: int = 48) -> Weights:

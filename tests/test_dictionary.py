@@ -1,24 +1,31 @@
 """A model's dictionary: every frame begins as if it had seen that text."""
 
 import contextlib
-from dataclasses import replace
+import io
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import tiny_model_file
 from texts import words
 
+import llmzip
+from llmzip import codec, walk
+from llmzip.bytecoder import ByteCoder
 from llmzip.engine import Engine
 from llmzip.errors import FormatError
-from llmzip.history import TOKEN_BEGINS
+from llmzip.history import TOKEN_BEGINS, new_history
+from llmzip.inspection import inspect
+from llmzip.modelfile import parse
+from llmzip.start import for_bytes
 
 TEXT = words(900, seed=3) + "größer, Łódź\n".encode() * 3
 
 
 @pytest.fixture(scope="module")
-def model(tiny):
-    return replace(tiny, dictionary=tiny.tokenizer.encode(TEXT).astype(np.uint16))
+def model():
+    return parse(tiny_model_file(dictionary=TEXT))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def test_payload_is_the_same_for_all_threads_stretches_and_carriers(model):
 
 
 def test_the_dictionary_lies_behind_all_lanes_as_if_coded(tiny, engine):
-    history = engine.begin_walk([10, 0, 7]).history
+    history = engine.begin_history([10, 0, 7])
     lane = history.lanes[3]
     assert (lane["start"], lane["at"], lane["end"]) == (17, 17 + len(TEXT), 17 + len(TEXT))
     stretch = history.text[17 : 17 + len(TEXT)]
@@ -79,3 +86,50 @@ def test_a_frame_of_a_model_with_a_dictionary_needs_it(tiny, engine):
     result = coded(engine, data, 1)
     with contextlib.suppress(FormatError):
         assert Engine(tiny).decode(result.payload, result.lane_bytes) != data
+
+
+@pytest.mark.parametrize("lane_bytes", [[10, 0, 7], [100_000], [3000, 2999], [1], [100_000, 5]])
+def test_a_history_that_was_kept_is_the_one_that_reading_makes(engine, lane_bytes):
+    begun = engine.begin_history(lane_bytes)  # one engine for all: some need tables of another size
+    read = new_history([*lane_bytes, len(TEXT)])
+    walk.remember(engine.tokenizer.encode(TEXT), len(lane_bytes), engine.tree, read)
+    for name in ("text", "matches", "followers"):
+        assert np.array_equal(getattr(begun, name), getattr(read, name)), name
+    assert np.array_equal(begun.lanes[["start", "at", "end"]], read.lanes[["start", "at", "end"]])
+
+
+def test_frames_of_one_engine_do_not_see_each_other(engine, model):
+    first, second = TEXT[:700], b"Something else. " * 40
+    before = coded(engine, first, 2)
+    coded(engine, second, 1)
+    assert coded(engine, first, 2) == before == coded(Engine(model), first, 2)
+
+
+def test_archives_of_several_frames(tmp_path, monkeypatch):
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(tiny_model_file(dictionary=TEXT))
+    monkeypatch.setattr(codec, "FRAME_BYTES", 1000)
+    data = TEXT[500:3500] + words(200)
+    archive = llmzip.compress(data, model=str(path))
+    assert llmzip.get_frame_info(archive).decompressed_size == 1000
+    monkeypatch.setenv("LLMZIP_MODEL_PATH", str(tmp_path))
+    assert llmzip.decompress(archive) == data
+    with llmzip.open(io.BytesIO(archive)) as file:
+        file.seek(2345)
+        assert file.read(700) == data[2345:3045]
+
+
+def test_inspect_does_not_show_the_dictionary(engine):
+    secret = TEXT[1000:1100]
+    found = inspect(engine, ByteCoder(for_bytes()[0]), secret + b" Between. " + secret)
+    half = len(secret) + 10
+    at, hidden, shown = 0, 0, 0
+    for token in found.tokens:
+        if token.match_length > 12:
+            if at < half:
+                assert token.match == b""
+                hidden += 1
+            shown += token.match != b""
+        at += len(token.text)
+    assert hidden > 5
+    assert shown > 5  # repeats in the text itself are

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from networks import tiny_model_file
+from texts import words
 
 from llmzip.quad_kernel import available
 
@@ -55,7 +56,7 @@ def digests(model: Path, size: int, carriers: str, threads: int, environment: di
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    path.write_bytes(tiny_model_file())
+    path.write_bytes(tiny_model_file(dictionary=words(40, seed=1)))
     return path
 
 

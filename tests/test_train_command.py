@@ -392,6 +392,8 @@ def test_missing_binary_and_existing_files_are_told(corpus: Path, trained: Path,
     )
     code, told = failing(corpus, *output, "--work", folder, "--resume", "--width", "64", "-q")
     assert (code, told.split(": ", 2)[2]) == (1, "was begun with another shape (give the same, or use -f)\n")
+    code, told = failing(corpus, *output, "--work", folder, "--resume", *OPTIONS, "--dictionary", "5", "-q")
+    assert (code, told.split(": ", 2)[2]) == (1, "was begun with another dictionary (give the same, or use -f)\n")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import numpy as np
 from llmzip import coder, lanes, walk
 from llmzip.errors import FormatError, ModelError
 from llmzip.exact import STRETCH_ROWS, ExactNetwork, Prediction
-from llmzip.history import new_history
+from llmzip.history import History, add_behind, new_history
 from llmzip.mixing import new_mixer
 from llmzip.modelfile import Model
 from llmzip.tree import DecisionTree, bind_clusters
@@ -40,8 +40,7 @@ class Walker:
 
     def __init__(self, engine: Engine, lane_bytes: list[int], traced: int = 0):
         self.engine = engine
-        self.history = new_history([*lane_bytes, int(engine.lengths[engine.dictionary].sum())])
-        walk.remember(engine.dictionary, len(lane_bytes), engine.tree, self.history)
+        self.history = engine.begin_history(lane_bytes)
         self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.start, model=True, traced=traced)
         self.work = walk.new_work(engine.tree)
 
@@ -94,7 +93,9 @@ class Engine:
         self.head = walk.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
         self.start = model.start
-        self.dictionary = model.dictionary.astype(np.int32)
+        self._dictionary = model.dictionary.astype(np.int32)
+        self._dictionary_bytes = int(self.lengths[self._dictionary].sum())
+        self._known: History | None = None  # the dictionary, read
         if device == "cpu":
             self._network = ExactNetwork(weights, carrier=carrier)
         else:
@@ -166,6 +167,18 @@ class Engine:
         if not coder.used_up(state, data):
             raise FormatError(coder.NOT_USED_UP)
         return text.tobytes()
+
+    def begin_history(self, lane_bytes: list[int]) -> History:
+        """Return the history before a frame whose lanes have so many bytes: the dictionary, behind them."""
+        history = new_history([*lane_bytes, self._dictionary_bytes])
+        if self._dictionary_bytes:
+            known, matches = self._known, len(history.matches)
+            if known is None or len(known.matches) != matches:  # most frames of a model need the same size
+                known = new_history([self._dictionary_bytes], matches)
+                walk.remember(self._dictionary, 0, self.tree, known)
+                self._known = known
+            add_behind(known, history)
+        return history
 
     def begin_walk(self, lane_bytes: list[int], *, traced: int = 0) -> Walker:
         """Return the state before a frame whose lanes have so many bytes; `traced` decisions can be written down."""

@@ -75,8 +75,8 @@ class History(NamedTuple):
     followers: npt.NDArray[np.int32]
 
 
-def new_history(lane_bytes: list[int]) -> History:
-    """Return an empty history whose lanes will have so many bytes."""
+def new_history(lane_bytes: list[int], matches: int = 0) -> History:
+    """Return an empty history whose lanes will have so many bytes; `matches` as for as many bytes as that, if given."""
     size = sum(lane_bytes)
     lanes = np.zeros(len(lane_bytes), LANE)
     lanes["end"] = np.cumsum(lane_bytes)
@@ -87,9 +87,18 @@ def new_history(lane_bytes: list[int]) -> History:
     return History(
         np.zeros(size + PADDING, np.uint16),
         lanes,
-        np.zeros(MATCHES * matches_for(size), np.int32),
+        np.zeros(matches or MATCHES * matches_for(size), np.int32),
         np.zeros(1 << 16, np.int32),
     )
+
+
+def add_behind(known: History, history: History) -> None:
+    """Make a dictionary's history the last stretch of another one, whose tables must have the same sizes."""
+    start = int(history.lanes["start"][-1])
+    history.text[start:-PADDING] = known.text[:-PADDING]
+    np.add(known.matches, start, out=history.matches, where=known.matches > 0)
+    history.followers[:] = known.followers
+    history.lanes["at"][-1] = history.lanes["end"][-1]
 
 
 @inlined

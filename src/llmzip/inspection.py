@@ -49,7 +49,8 @@ class Token:
         context_bits: what its bytes cost without the language model, by contexts and matches.
         pulls: by voice, how far it moved the odds of what came, in bits; negative if it spoke for something else.
         guesses: the language model's best, the likeliest first.
-        match: the text that the longest repeat found in this text would go on with, if there is one.
+        match: the text that the longest repeat found in this text would go on with, if there is one; of repeats
+            found in the model's dictionary nothing is shown, as the text there may be private.
         match_length: the bytes that the repeat agrees on.
     """
 
@@ -197,11 +198,15 @@ def _best(row: Floats, texts: list[bytes]) -> tuple[Guess, ...]:
 
 
 def _match(walker: Walker, lane: int) -> tuple[bytes, int]:
-    """Return what the longest repeat known to a lane goes on with, and how many bytes it agrees on; b"" for none."""
+    """Return what the longest repeat known to a lane goes on with, and how many bytes it agrees on; b"" for none.
+
+    The text of the model's dictionary, the last lane, is not told.
+    """
     record, lanes_ = walker.history.lanes[lane], walker.history.lanes
     for m in range(MATCHES):
         if record["expected"][m] >= 0 and record["length"][m] > 0:
-            start, owner = int(record["pointer"][m]), lanes_[int(record["owner"][m])]
-            coded = walker.history.text[start : min(start + MATCH_SHOWN, int(owner["at"]))]
+            start, owner = int(record["pointer"][m]), int(record["owner"][m])
+            shown = MATCH_SHOWN if owner < len(lanes_) - 1 else 0
+            coded = walker.history.text[start : min(start + shown, int(lanes_[owner]["at"]))]
             return coded.astype(np.uint8).tobytes(), int(record["length"][m])
     return b"", 0

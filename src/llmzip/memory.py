@@ -11,7 +11,7 @@ MATCHES = 2
 MATCH_BITS = (12, 22)
 PROGRAM_BYTES = 150 << 20  # the interpreter with its libraries and compiled kernels
 MODEL_BYTES = 50 << 20  # a shipped model's weights and tables
-MOST_DICTIONARY_BYTES = 1 << 24  # of a model's
+MOST_DICTIONARY_BYTES = 1 << 24  # of the text in a model
 
 
 def slots_for(size: int) -> int:

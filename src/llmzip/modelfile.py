@@ -204,8 +204,9 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
         raise ModelError("the model's vocabulary has the wrong size")
     blob, ranks = integers("vocabulary.bytes", np.uint8), integers("vocabulary.ranks", np.int32)
     dictionary = integers("dictionary", np.uint16) if "dictionary" in tensors else NO_DICTIONARY
-    if len(dictionary) and (dictionary.max() >= vocab or np.diff(offsets)[dictionary].sum() > MOST_DICTIONARY_BYTES):
-        raise ModelError("the model's dictionary holds unknown tokens, or too much text")
+    too_long = len(dictionary) > MOST_DICTIONARY_BYTES  # even if all its tokens are single bytes
+    if too_long or (dictionary >= vocab).any() or np.diff(offsets)[dictionary].sum() > MOST_DICTIONARY_BYTES:
+        raise ModelError("the model's dictionary holds unknown tokens, or too much text (train it again)")
     tokenizer = Tokenizer.from_arrays(blob, offsets, ranks)
     return Model(weights, tokenizer, digest, info, Start.from_tensors(tensors), dictionary)
 

@@ -20,7 +20,7 @@ from llmzip.jit import config, jit
 COLUMNS = 32  # of a block
 QUAD = 4
 OFFSET = 64  # makes weights of 7 bits positive
-ROWS = 6  # with the accumulators of a block: 12 or 24 registers
+ROWS = 8  # of a tile; what is left over of an odd number of rows takes smaller tiles
 ROWS_AT_ONCE = 32  # their products stay in the first caches while the weights stream past
 
 _FEATURES = llvm.get_host_cpu_features()
@@ -111,8 +111,7 @@ def pack_quads(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
 
 
-_tile_full = _tile(ROWS)
-_tile_one = _tile(1)
+_tile_8, _tile_4, _tile_2, _tile_1 = (_tile(rows) for rows in (ROWS, 4, 2, 1))
 
 
 @jit
@@ -138,10 +137,15 @@ def quad_product(q, packed, acc):
             out = acc_at + block * COLUMNS * 4
             row = top
             while row + ROWS <= bottom:
-                _tile_full(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
+                _tile_8(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
                 row += ROWS
-            while row < bottom:
-                _tile_one(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
-                row += 1
+            if row + 4 <= bottom:
+                _tile_4(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
+                row += 4
+            if row + 2 <= bottom:
+                _tile_2(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
+                row += 2
+            if row < bottom:
+                _tile_1(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
     # numba frees an array after its last use, and an address is none: so both live until the tiles are done.
     sums[0] = narrow[0, 0]

@@ -103,6 +103,7 @@ class _Build:
             "shape": None if shipped else asdict(request.shape(text.train_bytes)),
             "from": shipped.digest.hex() if shipped else None,
             "seed": request.seed,
+            "dictionary": request.dictionary_bytes,
         }
         path = folder / PLAN
         if path.exists():

@@ -23,7 +23,12 @@ NATURAL = click.IntRange(min=1)
 @click.option("--work", metavar="FOLDER", type=click.Path(path_type=Path), help="Work here, not in NAME.train.")
 @click.option("--resume", is_flag=True, help="Go on with the training that was interrupted.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output and begin anew.")
-@click.option("--from", "start", metavar="NAME|FILE", help="Personalise this model; its shape and tokens stay.")
+@click.option(
+    "--from",
+    "start",
+    metavar="NAME|FILE",
+    help="Personalise this model: its shape and tokens stay, and it will hold the text (see --dictionary).",
+)
 @click.option("--arch", type=click.Choice(["gated", "lstm", "gru", "transformer"]), help="Kind of network.")
 @click.option("--size", type=click.Choice(["tiny", "small", "default", "large"]), help="0.5, 5, 11 or 49 million.")
 @click.option("--width", type=click.IntRange(8, 2048), metavar="N", help="Channels of the network.")
@@ -44,7 +49,7 @@ NATURAL = click.IntRange(min=1)
     "--dictionary",
     type=click.IntRange(0, MOST_DICTIONARY_BYTES),
     metavar="BYTES",
-    help="Keep so much of the text in the model, to find repeats in; 1048576 with --from, else 0.",
+    help="Keep so much of the text in the model, word for word, to find repeats in; 1048576 with --from, else 0.",
 )
 @click.option("--patience", type=NATURAL, default=6, metavar="N", help="Stop after N validations without progress.")
 @click.option("--checkpoint-seconds", type=click.FloatRange(0), default=300, metavar="N", help="Time between two.")
