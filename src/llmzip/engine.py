@@ -9,10 +9,12 @@ on the number of threads nor on the length of a stretch.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from llmzip.mixing import new_mixer
 from llmzip.modelfile import Model
 from llmzip.tree import DecisionTree, bind_clusters
 
+STRETCHES_AHEAD = 2  # of the network: threads that have run one do not wait for the walk
 Progress = Callable[[int], None]  # is told the bytes done since the last call
 
 
@@ -140,23 +143,24 @@ class Engine:
         return [int(self.lengths[lane[lane >= 0]].sum(dtype=np.int64)) for lane in grid.T]
 
     def _predictions(self, grid: np.ndarray):
-        """Yield the predictions of stretches of a grid ``[T, B]``, one stretch ahead, on the worker threads."""
+        """Yield the predictions of stretches of a grid ``[T, B]``, STRETCHES_AHEAD, on a thread for each group of lanes."""
         groups = lanes.groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
         steps = max(1, self.stretch_rows * len(groups) // grid.shape[1])
 
-        with ThreadPoolExecutor(len(groups)) as pool:
+        with ExitStack() as stack:
+            pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in groups]  # a session is for one thread
 
             def start(at: int) -> list[Future[Prediction]]:
                 inputs = lanes.inputs_of(grid, self.begin, at, steps)
                 parts = [np.ascontiguousarray(inputs[:, g]) for g in groups]
-                return [pool.submit(s.run, p) for s, p in zip(sessions, parts, strict=True)]
+                return [pool.submit(s.run, p) for pool, s, p in zip(pools, sessions, parts, strict=True)]
 
-            ahead = start(0)
-            for at in range(0, len(grid), steps):
-                done = [future.result() for future in ahead]
-                if at + steps < len(grid):
-                    ahead = start(at + steps)
+            starts = iter(range(0, len(grid), steps))
+            ahead = deque(map(start, islice(starts, STRETCHES_AHEAD)))
+            while ahead:
+                done = [future.result() for future in ahead.popleft()]
+                ahead.extend(map(start, islice(starts, 1)))
                 yield done[0] if len(done) == 1 else Prediction.join(done)
 
     def decode(self, payload: bytes, lane_bytes: list[int], *, progress: Progress | None = None) -> bytes:
