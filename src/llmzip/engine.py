@@ -143,7 +143,7 @@ class Engine:
         return [int(self.lengths[lane[lane >= 0]].sum(dtype=np.int64)) for lane in grid.T]
 
     def _predictions(self, grid: np.ndarray):
-        """Yield the predictions of stretches of a grid ``[T, B]``, STRETCHES_AHEAD, on a thread for each group of lanes."""
+        """Yield the predictions of stretches of a grid ``[T, B]``, with a thread for each group of lanes."""
         groups = lanes.groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
         steps = max(1, self.stretch_rows * len(groups) // grid.shape[1])
