@@ -20,12 +20,13 @@ from llmzip.jit import config, jit
 COLUMNS = 32  # of a block
 QUAD = 4
 OFFSET = 64  # makes weights of 7 bits positive
-ROWS = 8  # of a tile; what is left over of an odd number of rows takes smaller tiles
 ROWS_AT_ONCE = 32  # their products stay in the first caches while the weights stream past
 
 _FEATURES = llvm.get_host_cpu_features()
 _LANES = 16 if _FEATURES.get("avx512vnni") else 8
 _VECTORS = COLUMNS // _LANES
+# Of a tile: its sums and the weights of a block stay in the 32 registers of AVX-512, else 16.
+ROWS = 8 if _LANES == 16 else 2
 
 _I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 _ACC = ir.VectorType(_I32, _LANES)
@@ -111,7 +112,7 @@ def pack_quads(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
 
 
-_tile_8, _tile_4, _tile_2, _tile_1 = (_tile(rows) for rows in (ROWS, 4, 2, 1))
+_tile_full, _tile_4, _tile_2, _tile_1 = (_tile(rows) for rows in (ROWS, 4, 2, 1))
 
 
 @jit
@@ -137,12 +138,12 @@ def quad_product(q, packed, acc):
             out = acc_at + block * COLUMNS * 4
             row = top
             while row + ROWS <= bottom:
-                _tile_8(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
+                _tile_full(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
                 row += ROWS
-            if row + 4 <= bottom:
+            if ROWS > 4 and row + 4 <= bottom:
                 _tile_4(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
                 row += 4
-            if row + 2 <= bottom:
+            if ROWS > 2 and row + 2 <= bottom:
                 _tile_2(q_at + row * k, k, s_at + row * 4, weights, k // QUAD, out + row * n * 4, n * 4)
                 row += 2
             if row < bottom:
