@@ -76,7 +76,7 @@ class History(NamedTuple):
 
 
 def new_history(lane_bytes: list[int], matches: int = 0) -> History:
-    """Return an empty history whose lanes will have so many bytes; `matches` as for as many bytes as that, if given."""
+    """Return an empty history for lanes of so many bytes; `matches` entries in its table, or as many as suit them."""
     size = sum(lane_bytes)
     lanes = np.zeros(len(lane_bytes), LANE)
     lanes["end"] = np.cumsum(lane_bytes)
