@@ -65,6 +65,9 @@ VARIANTS = {
     "512 clusters": Variant(shape={"clusters": 512}),
     "width 320, 4 layers, hidden 1280": Variant(shape={"width": 320, "layers": 4, "hidden": 1280}),
     "width 192, 10 layers, hidden 768": Variant(shape={"width": 192, "layers": 10, "hidden": 768}),
+    "32,768 tokens, width 192, 10 layers, hidden 768": Variant(
+        vocab=32768, shape={"width": 192, "layers": 10, "hidden": 768}
+    ),
     "memory to 2,400 tokens, windows of 256": Variant(
         shape={"longest_memory": 2400}, recipe={"lanes": 16, "window": 256}
     ),
