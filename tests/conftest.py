@@ -1,3 +1,5 @@
+import signal
+
 import fsspec
 import fsspec.compression
 import hypothesis
@@ -6,6 +8,9 @@ import torch
 from networks import tiny_model_file
 
 from llmzip.modelfile import Model, parse
+
+# Jobs that a script runs in the background ignore SIGINT, and so would the programs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Kernels compile in the first example.
 hypothesis.settings.register_profile("llmzip", deadline=None, derandomize=True)
