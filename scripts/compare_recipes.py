@@ -27,18 +27,15 @@ from torch import nn
 from llmzip import models
 from llmzip.engine import Engine
 from llmzip.modelfile import Model, dump
-from llmzip.output import output_file
 from llmzip.tokenizer import Tokenizer
-from llmzip.training.bpe import train_bpe
-from llmzip.training.build import COUNTED_TOKENS, load_tokenizer
+from llmzip.training.build import cluster_starts, load_tokenizer, make_vocabulary
 from llmzip.training.corpus import Packed, documents, pack, text_files
 from llmzip.training.evaluation import nats_of
 from llmzip.training.export import export
 from llmzip.training.model import LanguageModel, ModelConfig
-from llmzip.training.recipe import TOKENIZER_BYTES, Recipe, piece_bytes_for
+from llmzip.training.recipe import Recipe, piece_bytes_for
 from llmzip.training.survey import survey
 from llmzip.training.trainer import CHECKPOINT, Trainer
-from llmzip.tree import DecisionTree, choose_clusters
 
 LANES = 4  # the held-out pieces are short
 DOMAINS = ("books", "wiki", "code", "zh")  # the others together are the last column
@@ -115,13 +112,7 @@ def vocabulary(corpus: Path, work: Path, vocab: int) -> Path:
     """Return the file of a vocabulary."""
     path = work / f"vocabulary-{vocab}.npz"
     if not path.exists():
-        text = survey([corpus], seed=1)
-        share = min(1.0, TOKENIZER_BYTES / text.train_bytes)
-        whole = map(b"".join, text.training_texts())
-        tokens, ranks = train_bpe((one[: math.ceil(share * len(one))] for one in whole), vocab)
-        offsets = np.cumsum([0, *map(len, tokens)]).astype(np.int64)
-        with output_file(str(path), force=True) as out:
-            np.savez(out, blob=np.frombuffer(b"".join(tokens), np.uint8), offsets=offsets, ranks=ranks)
+        make_vocabulary(survey([corpus], seed=1), vocab, path)
     return path
 
 
@@ -135,15 +126,12 @@ def packed(corpus: Path, work: Path, tokenizer: Tokenizer, books: int) -> Packed
     return Packed(folder)
 
 
-def untrained(variant: Variant, tokenizer: Tokenizer, tokens: np.ndarray) -> LanguageModel:
+def untrained(variant: Variant, tokenizer: Tokenizer, text: Packed) -> LanguageModel:
     """Return a variant's network before training."""
     config = replace(ModelConfig(tokenizer.size), **variant.shape)
-    counts = np.bincount(tokens[:COUNTED_TOKENS], minlength=tokenizer.size) + 0.5
-    starts = choose_clusters(DecisionTree.build(tokenizer.tokens), counts, config.clusters).astype(np.int64)
+    starts = cluster_starts(tokenizer, text, config.clusters)
     torch.manual_seed(variant.seed)
-    if variant.pairs:
-        return PairModel(config, torch.from_numpy(starts), variant.pairs)
-    return LanguageModel(config, torch.from_numpy(starts))
+    return PairModel(config, starts, variant.pairs) if variant.pairs else LanguageModel(config, starts)
 
 
 def judge(model: LanguageModel, tokenizer: Tokenizer, texts: dict[str, list[bytes]]) -> dict[str, Any]:
@@ -187,7 +175,7 @@ def compare(name: str, args: argparse.Namespace) -> None:
     lengths = np.diff(tokenizer.offsets)
 
     def trainer(where: str, recipe: Recipe) -> TimedTrainer:
-        return TimedTrainer(untrained(variant, tokenizer, text.tokens), text, recipe, folder / where, lengths)
+        return TimedTrainer(untrained(variant, tokenizer, text), text, recipe, folder / where, lengths)
 
     trainer("compiling", recipe).train_step()  # what it takes to compile is not theirs
     texts = heldout_texts(text_files([args.heldout]), args.limit)

@@ -136,3 +136,10 @@ def damages(archive: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
         else:
             data[a : min(b, a + 64)] = rng.randbytes(min(b - a, 64))
         yield bytes(data)
+
+
+def coded(engine, data, lanes):
+    """Code `data` with room to spare, so that short texts are coded too."""
+    result = engine.encode(data, lane_count=lanes, capacity=2 * len(data) + 64)
+    assert result is not None
+    return result

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from helpers import coded
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import tiny_model_file
@@ -31,10 +32,6 @@ def model():
 @pytest.fixture(scope="module")
 def engine(model):
     return Engine(model)
-
-
-def coded(engine, data, lanes):
-    return engine.encode(data, lane_count=lanes, capacity=2 * len(data) + 64)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8])
@@ -70,15 +67,6 @@ def test_the_dictionary_lies_behind_all_lanes_as_if_coded(tiny, engine):
     lengths = tiny.tokenizer.byte_lengths(tiny.tokenizer.encode(TEXT))
     assert np.array_equal(np.flatnonzero(stretch >= TOKEN_BEGINS), np.cumsum(lengths) - lengths)
     assert history.lanes["at"][:3].tolist() == [0, 10, 10]
-
-
-@given(payload=st.binary(min_size=1, max_size=300), lane_bytes=st.lists(st.integers(0, 500), min_size=1, max_size=4))
-def test_any_payload_ends_in_bytes_or_an_error(engine, payload, lane_bytes):
-    try:
-        out = engine.decode(payload, lane_bytes)
-    except FormatError:
-        return
-    assert len(out) == sum(lane_bytes)
 
 
 def test_a_frame_of_a_model_with_a_dictionary_needs_it(tiny, engine):

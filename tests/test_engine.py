@@ -1,24 +1,20 @@
 import threading
 
 import pytest
+from helpers import coded
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import tiny_model_file
 from texts import HARD, noise, words
 
 from llmzip.engine import Engine
 from llmzip.errors import FormatError
+from llmzip.modelfile import parse
 
 
-@pytest.fixture(scope="module")
-def engine(tiny):
-    return Engine(tiny, threads=2)
-
-
-def coded(engine, data, lanes):
-    """Code `data` with room to spare, so that short texts are coded too."""
-    result = engine.encode(data, lane_count=lanes, capacity=2 * len(data) + 64)
-    assert result is not None
-    return result
+@pytest.fixture(scope="module", params=[b"", words(60, seed=5)], ids=["no dictionary", "dictionary"])
+def engine(request):
+    return Engine(parse(tiny_model_file(dictionary=request.param)), threads=2)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8, 64])

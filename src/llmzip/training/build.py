@@ -121,11 +121,7 @@ class _Build:
     def _vocabulary(self, text: Survey) -> Tokenizer:
         path, wanted = self.folder / VOCABULARY, self.request.shape(text.train_bytes).vocab
         if self.workers.leads and not path.exists():
-            share = min(1.0, TOKENIZER_BYTES / text.train_bytes)
-            tokens, ranks = train_bpe(_sample(text, share), wanted)
-            offsets = np.cumsum([0, *map(len, tokens)]).astype(np.int64)
-            with output_file(str(path), force=True) as out:
-                np.savez(out, blob=np.frombuffer(b"".join(tokens), np.uint8), offsets=offsets, ranks=ranks)
+            make_vocabulary(text, wanted, path)
         self.workers.wait()
         tokenizer = load_tokenizer(path)
         self._say(f"vocabulary: {tokenizer.size} tokens")
@@ -145,10 +141,9 @@ class _Build:
             self._say(f"initialisation: the weights of {self.request.start}")
             return restore(shipped.weights)
         config = config_for(self.request.shape(text.train_bytes), tokenizer.size)
-        counts = np.bincount(packed.tokens[:COUNTED_TOKENS], minlength=tokenizer.size) + 0.5
-        starts = choose_clusters(DecisionTree.build(tokenizer.tokens), counts, config.clusters)
+        starts = cluster_starts(tokenizer, packed, config.clusters)
         torch.manual_seed(self.request.seed)
-        model = new_model(config, torch.from_numpy(starts.astype(np.int64)))
+        model = new_model(config, starts)
         self._say(
             f"initialisation: {config.arch}, width {config.width}, {config.layers} layers, hidden {config.hidden}, "
             f"{config.clusters} clusters: {config.body_multiply_adds / 1e6:.1f} M multiply-adds per token"
@@ -188,8 +183,9 @@ class _Build:
         best = self.folder / BEST
         model = load_model(best if best.exists() else self.folder / CHECKPOINT)
         base_model, recipe = models.load(request.start or models.DEFAULT), trainer.recipe
-        dictionary = packed.sample(np.diff(tokenizer.offsets), request.dictionary_bytes, request.seed)
-        dictionary_bytes = int(np.diff(tokenizer.offsets)[dictionary].sum())
+        lengths = np.diff(tokenizer.offsets)
+        dictionary = packed.sample(lengths, request.dictionary_bytes, request.seed)
+        dictionary_bytes = int(lengths[dictionary].sum())
         if dictionary_bytes:
             size = _size(dictionary_bytes)
             self._say(f"dictionary: {size} of the text itself are part of the model (--dictionary 0 leaves them out)")
@@ -225,6 +221,22 @@ class _Build:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)
         self._say(f"export: {request.output}, {_size(len(data))}; {measured['all'].summary()}")
+
+
+def make_vocabulary(text: Survey, size: int, path: Path) -> None:
+    """Train a vocabulary of at most `size` tokens and write it for :func:`load_tokenizer`."""
+    share = min(1.0, TOKENIZER_BYTES / text.train_bytes)
+    tokens, ranks = train_bpe(_sample(text, share), size)
+    offsets = np.cumsum([0, *map(len, tokens)]).astype(np.int64)
+    with output_file(str(path), force=True) as out:
+        np.savez(out, blob=np.frombuffer(b"".join(tokens), np.uint8), offsets=offsets, ranks=ranks)
+
+
+def cluster_starts(tokenizer: Tokenizer, packed: Packed, clusters: int) -> torch.Tensor:
+    """Return the first tokens of the head's classes, int64 ``[clusters]``, that make a step on this text cheapest."""
+    counts = np.bincount(packed.tokens[:COUNTED_TOKENS], minlength=tokenizer.size) + 0.5
+    starts = choose_clusters(DecisionTree.build(tokenizer.tokens), counts, clusters)
+    return torch.from_numpy(starts.astype(np.int64))
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

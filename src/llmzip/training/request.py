@@ -12,7 +12,7 @@ EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small tex
 # Personalising (docs/experiments.md): the rates as shares of those of training, more for the rows of single tokens
 # than for the matrices, which all text needs; and how far the exported network goes from the old weights to the new.
 MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_WAY = 0.04, 0.2, 3, 0.75
-PERSONAL_DICTIONARY = 1 << 20  # bytes of the text; reading them takes a frame a tenth of a second
+PERSONAL_DICTIONARY = 1 << 20  # bytes of the text; reading them takes a process a tenth of a second
 
 
 @dataclass(frozen=True)
