@@ -54,12 +54,12 @@ CONTEXTS = (
     "expected byte, length of the match, last byte",
     "indentation, word",
     "shape, last byte",
-    "followers of the last two bytes, last byte",
-    "bytes 2 and 3 before",
-    "last 5 bytes",
-    "last byte",
-    "last 2 bytes",
-    "last 3 bytes",
+    "last three marks, last byte",
+    "separators in the line, last byte, near by",
+    "word, near by",
+    "tag, word",
+    "last 2 bytes, near by",
+    "last 3 bytes, near by",
 )
 EDITS |= {
     name: ("history.py", rf"hashes\[{i}\] = .*", f"hashes[{i}] = mixed_hash(np.int64(7), 7)")

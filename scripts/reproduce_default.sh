@@ -13,7 +13,7 @@ scripts=$(dirname "$0")
 mkdir -p "$out/trained"
 
 python -m llmzip train "$corpus" -o "$out/trained/default.safetensors" --resume \
-    --width 256 --layers 6 --hidden 1024 --vocab 24576 --lanes 64 --window 128 --steps 7763 --compile "$@"
+    --width 192 --layers 10 --hidden 768 --vocab 32768 --lanes 64 --window 128 --steps 12500 --compile "$@"
 
 # The mixer learns from what the network was not trained on: only there is the network as sure as it will be.
 python "$scripts/train_mixer.py" "$heldout" --model "$out/trained/default.safetensors" --out "$out/default.safetensors"

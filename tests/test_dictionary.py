@@ -81,7 +81,7 @@ def test_a_history_that_was_kept_is_the_one_that_reading_makes(engine, lane_byte
     begun = engine.begin_history(lane_bytes)  # one engine for all: some need tables of another size
     read = new_history([*lane_bytes, len(TEXT)])
     walk.remember(engine.tokenizer.encode(TEXT), len(lane_bytes), engine.tree, read)
-    for name in ("text", "matches", "followers"):
+    for name in ("text", "matches"):
         assert np.array_equal(getattr(begun, name), getattr(read, name)), name
     assert np.array_equal(begun.lanes[["start", "at", "end"]], read.lanes[["start", "at", "end"]])
 

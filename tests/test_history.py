@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from llmzip.history import (
     MATCH_LEAST,
     MATCH_STATES,
+    NEAR_BITS,
     append,
     byte_contexts,
     follow,
@@ -19,7 +20,7 @@ from llmzip.memory import MATCHES
 from llmzip.start import BYTE_CONTEXTS
 
 
-def fill(text, lane_bytes, poison=None):
+def fill(text, lane_bytes, poison=None, *, model=True):
     """Write `text` into its lanes in turns; return what the lanes expected and their contexts at every byte.
 
     `poison` is written wherever nothing has been coded yet: it must change nothing.
@@ -33,7 +34,7 @@ def fill(text, lane_bytes, poison=None):
         for lane, size in enumerate(lane_bytes):
             if step < size:
                 hashes = np.zeros(BYTE_CONTEXTS, np.int64)
-                byte_contexts(history.lanes[lane], history, hashes)
+                byte_contexts(history.lanes[lane], history, model, hashes)
                 seen.append((history.lanes[lane]["expected"].tolist(), hashes.tolist()))
                 append(history.lanes[lane], text[starts[lane] + step], 0, history)
     return seen, history
@@ -45,10 +46,10 @@ TEXTS = st.one_of(
 )
 
 
-@given(TEXTS, LANES)
-def test_what_is_not_coded_yet_is_never_read(text, lane_bytes):
-    clean, _ = fill(text, lane_bytes)
-    poisoned, _ = fill(text, lane_bytes, poison=0x1AA)
+@given(TEXTS, LANES, st.booleans())
+def test_what_is_not_coded_yet_is_never_read(text, lane_bytes, model):
+    clean, _ = fill(text, lane_bytes, model=model)
+    poisoned, _ = fill(text, lane_bytes, poison=0x1AA, model=model)
     assert clean == poisoned
 
 
@@ -87,6 +88,42 @@ def test_a_match_that_fails_is_given_up():
     seen, _ = fill(text, [len(text)])
     assert seen[35][0][0] == text[35]
     assert seen[-1][0][0] == -1
+
+
+def test_contexts_of_this_place_begin_anew_in_each_block():
+    line, block = b"<b>the same; line\n", 1 << NEAR_BITS
+    text = line * (5 * block // len(line))
+
+    def alike(here, there, model):
+        seen = fill(text, [len(text)], model=model)[0]
+        return {i for i in range(BYTE_CONTEXTS) if seen[here][1][i] == seen[there][1][i]}
+
+    first = 8 * len(line) + 14  # inside a word
+    lines = block // len(line) * len(line)
+    everywhere = set(range(BYTE_CONTEXTS)) - {9, 10, 12, 13}
+    assert alike(first, first + len(line), True) == set(range(BYTE_CONTEXTS))
+    assert alike(first, first + lines + len(line), True) == everywhere  # in the next block
+    assert alike(first, first + 2 * lines + len(line), True) == everywhere - {0}
+    assert alike(first, first + 4 * lines + len(line), True) == everywhere - {0, 1}
+    assert alike(first, first + 4 * lines + len(line), False) == everywhere
+
+
+@pytest.mark.parametrize(
+    ("text", "cell", "marks"), [(b"a,b;c", 2, b"\0,;"), (b"a|b\n1:\t2 ", 2, b"\n:\t"), (b"\xc3\xa9 (x).", 0, b"().")]
+)
+def test_cells_and_marks_are_counted(text, cell, marks):
+    lane = fill(text, [len(text)])[1].lanes[0]
+    assert lane["cell"] == cell
+    assert int(lane["marks"]).to_bytes(3, "big") == marks
+
+
+def test_a_tag_is_known_until_the_next_one():
+    tags = [
+        int(fill(text, [len(text)])[1].lanes[0]["tag"])
+        for text in (b"<li>", b"<li class=x>text", b"<li> a <b", b"x li")
+    ]
+    assert tags[0] == tags[1] != tags[2]
+    assert tags[3] == 0
 
 
 @given(st.integers(0, 65535), st.integers(0, 255), st.booleans(), st.integers(0, 1))

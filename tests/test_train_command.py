@@ -503,7 +503,8 @@ def test_small_corpora_get_small_settings() -> None:
     assert piece_bytes_for(10**9) == 65536
 
 
-SCRATCH, PERSONAL = {"matrix_rate": 0.02, "vector_rate": 0.004}, {"matrix_rate": 0.0008, "vector_rate": 0.0008}
+SCRATCH = {"matrix_rate": 0.01, "vector_rate": 0.004, "decay_from": 0.15}
+PERSONAL = {"matrix_rate": 0.0008, "vector_rate": 0.0008, "decay_from": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ MATCH_LONGEST = 65535
 MATCH_VERIFIED = 48  # bytes compared at most when a match is found
 MISSES_FORGIVEN = 8  # wrong predictions in a row after which a match is given up
 
+NEAR_BITS = (
+    13  # a context of this place begins anew in each block of so many bits' bytes; longer ones have larger blocks
+)
+
 TOKEN_BEGINS = 256  # added to a byte of the text where a token began
 PADDING = 256  # a hostile frame may write a token, of at most 255 bytes, beyond the end before it is refused
 
@@ -47,6 +51,10 @@ LANE = np.dtype(
         ("line_before", np.int64),  # where the one before begins, -1 for none
         ("indent", np.int64),  # hash of the line's first bytes: blanks and what follows them
         ("indenting", np.int64),  # whether still among them
+        ("cell", np.int64),  # separators of cells in the line so far
+        ("marks", np.int64),  # the last three bytes that are neither letters, digits nor blanks, the newest lowest
+        ("tag", np.int64),  # hash of what followed the last `<`
+        ("naming", np.int64),  # whether it still goes on
         ("previous", np.int64, (3,)),  # the last tokens, the newest first, -1 before the lane's begin
         ("pointer", np.int64, (MATCHES,)),  # where the match goes on
         ("length", np.int64, (MATCHES,)),  # bytes agreed on, 0 after a wrong prediction
@@ -66,13 +74,11 @@ class History(NamedTuple):
         text: uint16[n + PADDING], the bytes, + TOKEN_BEGINS where a token began.
         lanes: LANE[B + 1], the last for the dictionary; LANE[1] where there is no model.
         matches: int32[MATCHES * 2^k], the last position + 1 after each hash of bytes.
-        followers: int32[2^16]: the three bytes that last came after the last two.
     """
 
     text: npt.NDArray[np.uint16]
     lanes: npt.NDArray[np.void]
     matches: npt.NDArray[np.int32]
-    followers: npt.NDArray[np.int32]
 
 
 def new_history(lane_bytes: list[int], matches: int = 0) -> History:
@@ -88,7 +94,6 @@ def new_history(lane_bytes: list[int], matches: int = 0) -> History:
         np.zeros(size + PADDING, np.uint16),
         lanes,
         np.zeros(matches or MATCHES * matches_for(size), np.int32),
-        np.zeros(1 << 16, np.int32),
     )
 
 
@@ -97,14 +102,13 @@ def add_behind(known: History, history: History) -> None:
     start = int(history.lanes["start"][-1])
     history.text[start:-PADDING] = known.text[:-PADDING]
     np.add(known.matches, start, out=history.matches, where=known.matches > 0)
-    history.followers[:] = known.followers
     history.lanes["at"][-1] = history.lanes["end"][-1]
 
 
 @inlined
 def borrowed(history):
     """Return the history with arrays without owners, for kernels."""
-    return History(unowned(history.text), unowned(history.lanes), unowned(history.matches), unowned(history.followers))
+    return History(unowned(history.text), unowned(history.lanes), unowned(history.matches))
 
 
 @inlined
@@ -195,13 +199,11 @@ def is_letter(byte):
 @inlined
 def append(lane, byte, mark, history):
     """Add a byte to the history of `lane`; `mark` is TOKEN_BEGINS if a token begins with it, else 0."""
-    at, followers = lane["at"], history.followers
+    at = lane["at"]
     history.text[at] = byte | mark
     at += 1
     lane["at"] = at
     lane["fresh"] = 0
-    two = lane["last4"] & 0xFFFF
-    followers[two] = ((np.int64(followers[two]) << 8) | byte) & 0xFFFFFF
     lane["older4"] = ((lane["older4"] << 8) | (lane["last4"] >> 24)) & MASK32
     lane["last4"] = ((lane["last4"] << 8) | byte) & MASK32
     if is_letter(byte):
@@ -213,11 +215,22 @@ def append(lane, byte, mark, history):
             lane["word_before"] = lane["word"]
             lane["word"] = 0
         kind = 3 if 48 <= byte < 58 else byte + 4
+        if kind != 3 and byte != 32:
+            lane["marks"] = ((lane["marks"] << 8) | byte) & 0xFFFFFF
+    if byte == 9 or byte == 44 or byte == 58 or byte == 59 or byte == 124:  # TAB , : ; |
+        lane["cell"] += 1
+    if byte == 60:
+        lane["tag"] = 0
+        lane["naming"] = 1
+    elif byte == 62 or byte == 32:
+        lane["naming"] = 0
+    elif lane["naming"] != 0:
+        lane["tag"] = mixed_hash(lane["tag"], byte)
     lane["shape"] = ((lane["shape"] + kind) * MULTIPLIER_A << 4) & MASK32
     if byte == 10:
         lane["line_before"] = lane["line"]
         lane["line"] = at
-        lane["indent"] = 0
+        lane["indent"] = lane["cell"] = 0
         lane["indenting"] = 1
     elif lane["indenting"] != 0:
         lane["indent"] = mixed_hash(lane["indent"], byte)
@@ -257,9 +270,13 @@ def state_of_match(lane, m, ending, guess):
 
 
 @inlined
-def byte_contexts(lane, history, hashes):
-    """Write the contexts made of bytes, int64[BYTE_CONTEXTS], 32 bits each."""
-    text, followers = history.text, history.followers
+def byte_contexts(lane, history, model, hashes):
+    """Write the contexts made of bytes, int64[BYTE_CONTEXTS], 32 bits each.
+
+    With a language model most of the short and the long ones are of this place only: what is usual elsewhere it knows
+    better, but not what is repeated near by (docs/experiments.md).
+    """
+    text = history.text
     last, older = lane["last4"], lane["older4"]
     one = last & 255
     at, before = lane["at"], lane["line_before"]
@@ -273,18 +290,22 @@ def byte_contexts(lane, history, hashes):
         expected = lane["expected"][1]
         length = lane["length"][1]
     known = 0 if expected < 0 else min(length, 15) + 1
+    near = at >> NEAR_BITS
     hashes[0] = mixed_hash(last, 4)
     hashes[1] = mixed_hash(last, (older & 0xFFFF) + 300)
+    if model:
+        hashes[0] = mixed_hash(hashes[0], (near >> 1) + 5)
+        hashes[1] = mixed_hash(hashes[1], (near >> 2) + 5)
     hashes[2] = mixed_hash(lane["word"], one + 600)
     hashes[3] = mixed_hash(lane["word"], lane["word_before"])
     hashes[4] = mixed_hash(above, (one << 8) + min(column, 255))
     hashes[5] = mixed_hash(expected + 1, (known << 8) + one)
     hashes[6] = mixed_hash(lane["indent"], lane["word"])
     hashes[7] = mixed_hash(lane["shape"], one)
-    hashes[8] = mixed_hash(np.int64(followers[last & 0xFFFF]), one)
-    hashes[9] = mixed_hash(last & 0xFFFF00, 8)
-    hashes[10] = mixed_hash(last, (older & 255) + 5)
-    hashes[11] = mixed_hash(one, 1)
-    hashes[12] = mixed_hash(last & 0xFFFF, 2)
-    hashes[13] = mixed_hash(last & 0xFFFFFF, 3)
+    hashes[8] = mixed_hash(lane["marks"], one + 2000)
+    hashes[9] = mixed_hash(mixed_hash(lane["cell"], one + 1200), near + 5)
+    hashes[10] = mixed_hash(lane["word"], near + 5)
+    hashes[11] = mixed_hash(lane["tag"], lane["word"])
+    hashes[12] = mixed_hash(last & 0xFFFF, near + 5)
+    hashes[13] = mixed_hash(last & 0xFFFFFF, near + 5)
     lane["fresh"] = 1

@@ -248,7 +248,7 @@ def enter_part(part, lane, history, mixer):
     core, slots = mixer.core[0], mixer.slots
     core["part"] = part
     if lane["fresh"] == 0:
-        byte_contexts(lane, history, core["bytes"])
+        byte_contexts(lane, history, core["contexts"] == CONTEXTS, core["bytes"])
         for i in range(TOKEN_CONTEXTS, core["contexts"]):
             core["places"][i] = place_of(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
             prefetch(slots, core["places"][i])

@@ -39,10 +39,10 @@ class Recipe:
     lanes: int = 64
     window: int = 128  # tokens of truncated back-propagation
     fuse: bool = False  # elementwise operations, see :mod:`llmzip.training.fusion`
-    matrix_rate: float = 0.02  # Muon
+    matrix_rate: float = 0.01  # Muon
     vector_rate: float = 0.004  # AdamW
     warmup_steps: int = 40
-    decay_from: float = 0.5  # share of the budget after which the rate falls
+    decay_from: float = 0.15  # share of the budget after which the rate falls
     seed: int = 1
     checkpoint_seconds: float = 300
     report_steps: int = 10

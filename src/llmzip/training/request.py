@@ -11,7 +11,7 @@ from llmzip.training.recipe import SIZES, TINY_BELOW, Recipe, Shape, lanes_and_w
 EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small texts are learnt by heart beyond it
 # Personalising (docs/experiments.md): the rates as shares of those of training, more for the rows of single tokens
 # than for the matrices, which all text needs; and how far the exported network goes from the old weights to the new.
-MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_WAY = 0.04, 0.2, 3, 0.75
+MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_WAY, PERSONAL_DECAY = 0.08, 0.2, 3, 0.75, 0.5
 PERSONAL_DICTIONARY = 1 << 20  # bytes of the text; reading them takes a process a tenth of a second
 
 
@@ -92,6 +92,7 @@ class Request:
             fuse=self.fuse,
             matrix_rate=usual.matrix_rate * (MATRIX_SHARE if self.start else 1),
             vector_rate=usual.vector_rate * (VECTOR_SHARE if self.start else 1),
+            decay_from=PERSONAL_DECAY if self.start else usual.decay_from,
             warmup_steps=int(min(usual.warmup_steps, steps // 10 + 1)),
             seed=self.seed,
             checkpoint_seconds=self.checkpoint_seconds,

@@ -1,7 +1,7 @@
 """The training loop: forward pass, loss, backward pass, update; validation; checkpoints.
 
 Muon (Jordan et al. 2024) turns the matrices of the body, AdamW everything else. The learning rate warms up,
-stays flat and falls linearly to zero over the second half of the budget. A run that is stopped, or killed, goes on
+stays flat for a part of the budget and falls linearly to zero. A run that is stopped, or killed, goes on
 from its last checkpoint as if nothing had happened: with a budget in steps, to the same bits.
 """
 
