@@ -436,7 +436,7 @@ def test_run_stops_when_the_loss_is_no_number(corpus: Path, tmp_path: Path) -> N
 
 
 def test_rate_warms_up_and_falls_to_zero_over_the_rest_of_the_budget(corpus: Path, tmp_path: Path) -> None:
-    trainer = new_trainer(corpus, tmp_path, minutes=1.0)
+    trainer = new_trainer(corpus, tmp_path, minutes=1.0, decay_from=0.5)
     warmed = []
     for trainer.step in range(7):
         warmed.append(trainer._rate_factor())
