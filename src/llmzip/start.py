@@ -19,8 +19,8 @@ from llmzip.history import MATCH_STATES
 from llmzip.memory import CONTEXTS, MATCHES
 
 # Contexts, by number: the decision with the likeliest token (alone, if there is no model), with the lane's last 1 .. 3;
-# those made of bytes, at their end the ones that a walk over single bytes does without: three made of few bytes are the
-# same as those of tokens there.
+# those made of bytes, at their end the ones that a walk over single bytes does without: its decision with the last
+# bytes is a context of tokens there, and what it learns near by is worth little (docs/experiments.md).
 TOKEN_CONTEXTS = 4
 BYTE_CONTEXTS = CONTEXTS - TOKEN_CONTEXTS
 
