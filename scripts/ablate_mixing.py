@@ -25,22 +25,22 @@ import sys
 from pathlib import Path
 model, files = sys.argv[1], [Path(f).read_bytes() for f in sys.argv[2:]]
 if model == "none":
-    from llmzip.codec import _byte_coder
+    from llmzip.api.stream import _byte_coder
     encode = _byte_coder()[0].encode
 else:
-    from llmzip import models
-    from llmzip.engine import Engine
-    engine = Engine(models.load(model), threads=2)
+    from llmzip.model import registry
+    from llmzip.coding.token_coder import Engine
+    engine = Engine(registry.load(model), threads=2)
     encode = lambda data: engine.encode(data).payload
 print(sum(8 * len(encode(data)) / len(data) for data in files) / len(files))
 """
 
-# Name of what is taken away -> (module, pattern, replacement); each pattern occurs once.
+# Name of what is taken away -> (module, pattern, replacement).
 EDITS: dict[str, tuple[str, str, str]] = {
-    "repeats of 12 bytes and more": ("history.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (1 << 30, 5)"),
-    "repeats of 5 bytes and more": ("history.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (12, 1 << 30)"),
+    "repeats of 12 bytes and more": ("mixing/match.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (1 << 30, 5)"),
+    "repeats of 5 bytes and more": ("mixing/match.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (12, 1 << 30)"),
     "the last two maps": (
-        "mixing.py",
+        "mixing/mixer.py",
         r"corrections = .*",
         'corrections = np.int64(core["squash"][mixed + LIMIT]) << (FINE_BITS - 15)',
     ),
@@ -62,13 +62,13 @@ CONTEXTS = (
     "last 3 bytes, near by",
 )
 EDITS |= {
-    name: ("history.py", rf"hashes\[{i}\] = .*", f"hashes[{i}] = mixed_hash(np.int64(7), 7)")
+    name: ("mixing/contexts.py", rf"hashes\[{i}\] = .*", f"hashes[{i}] = mixed_hash(np.int64(7), 7)")
     for i, name in enumerate(CONTEXTS)
 }
 TOKENS = ("the likeliest token", "the last token", "the last 2 tokens", "the last 3 tokens")
 EDITS |= {
     f"decision with {name}": (
-        "mixing.py",
+        "mixing/mixer.py",
         r'value = mixed_hash\(core\["tokens"\]\[i\], block\)',
         f'value = mixed_hash(core["tokens"][i] if i != {k} else np.int64(7), block if i != {k} else np.int64(7))',
     )
@@ -83,18 +83,18 @@ SETS = (
     "likeliest token",
 )
 EDITS |= {
-    f"weights by {name}": ("mixing.py", rf'core\["sets"\]\[{k}\] = .*', f'core["sets"][{k}] = SET_STARTS[{k}]')
+    f"weights by {name}": ("mixing/mixer.py", rf'core\["sets"\]\[{k}\] = .*', f'core["sets"][{k}] = SET_STARTS[{k}]')
     for k, name in enumerate(SETS)
 }
 MODEL_EDITS: dict[str, tuple[str, str, str]] = {
-    "the model's probability as it is": ("mixing.py", r"inputs\[MODEL_INPUTS\] = x", "inputs[MODEL_INPUTS] = 0"),
+    "the model's probability as it is": ("mixing/mixer.py", r"inputs\[MODEL_INPUTS\] = x", "inputs[MODEL_INPUTS] = 0"),
     "the model's maps by histories": (
-        "mixing.py",
+        "mixing/mixer.py",
         r'inputs\[MODEL_INPUTS \+ 1 \+ k\] = core\["stretch"\]',
         'inputs[MODEL_INPUTS + 1 + k] = 0 * core["stretch"]',
     ),
     "the model's map by nodes": (
-        "mixing.py",
+        "mixing/mixer.py",
         r'inputs\[MODEL_INPUTS \+ 3\] = core\["stretch"\]',
         'inputs[MODEL_INPUTS + 3] = 0 * core["stretch"]',
     ),
@@ -112,8 +112,8 @@ def measure(model: str, files: list[str], edit: tuple[str, str, str] | None, cac
         if edit:
             module = copy / edit[0]
             text, count = re.subn(edit[1], lambda _: edit[2], module.read_text())
-            if count != 1:
-                raise SystemExit(f"{edit[1]} occurs {count} times in {edit[0]}")
+            if not count:
+                raise SystemExit(f"{edit[1]} does not occur in {edit[0]}")
             module.write_text(text)
         env = os.environ | {"PYTHONPATH": str(copy.parent), "XDG_CACHE_HOME": cache}
         command = [sys.executable, "-c", MEASURE, model, *files]

@@ -24,10 +24,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmzip import models
-from llmzip.engine import Engine
-from llmzip.modelfile import Model, dump
-from llmzip.tokenizer import Tokenizer
+from llmzip.coding.token_coder import Engine
+from llmzip.model import registry
+from llmzip.model.file import Model, dump
 from llmzip.training.build import cluster_starts, load_tokenizer, make_vocabulary
 from llmzip.training.corpus import Packed, documents, pack, text_files
 from llmzip.training.evaluation import nats_of
@@ -36,6 +35,7 @@ from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.recipe import Recipe, piece_bytes_for
 from llmzip.training.survey import survey
 from llmzip.training.trainer import CHECKPOINT, Trainer
+from llmzip.vocabulary.tokenizer import Tokenizer
 
 LANES = 4  # the held-out pieces are short
 DOMAINS = ("books", "wiki", "code", "zh")  # the others together are the last column
@@ -141,7 +141,7 @@ def judge(model: LanguageModel, tokenizer: Tokenizer, texts: dict[str, list[byte
     sizes = {domain: sum(map(len, parts)) for domain, parts in texts.items()}
     everything = [data for parts in texts.values() for data in parts]
     nats = sum(nats_of(model, tokenizer.encode(data), LANES) for data in everything)
-    exact = Model(export(model), tokenizer, b"", {}, models.load(models.DEFAULT).start)
+    exact = Model(export(model), tokenizer, b"", {}, registry.load(registry.DEFAULT).start)
     size = len(dump(exact.weights, tokenizer, {}, exact.start))
     result: dict[str, Any] = {"network": nats / math.log(2) / sum(sizes.values()), "size": size}
     if isinstance(model, PairModel):  # exact inference does not know it; 7 bits for each weight

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmzip import models
-from llmzip.engine import Engine
+from llmzip.coding.token_coder import Engine
+from llmzip.model import registry
 from llmzip.training.corpus import documents, text_files
 from llmzip.training.evaluation import exact_bits, nats_of
 from llmzip.training.trainer import load_model
@@ -28,13 +28,13 @@ def main() -> None:
     """Measure every file and print the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", type=Path)
-    parser.add_argument("--model", default=models.DEFAULT)
+    parser.add_argument("--model", default=registry.DEFAULT)
     parser.add_argument("--float", type=Path, dest="checkpoint", help="checkpoint of the same model")
     parser.add_argument("--limit", type=int, default=1 << 62, help="bytes of each file")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    engine = Engine(models.load(args.model), threads=args.threads)
+    engine = Engine(registry.load(args.model), threads=args.threads)
     network = load_model(args.checkpoint) if args.checkpoint else None
     sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
     for path in text_files(args.paths):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from llmzip import __version__
+from llmzip._version import __version__
 from llmzip.cli import cli
 
 DOCS = Path(__file__).parents[1] / "docs"

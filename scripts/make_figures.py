@@ -8,10 +8,10 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from llmzip import models, start
-from llmzip.bytecoder import ByteCoder
-from llmzip.engine import Engine
-from llmzip.inspection import Inspection, inspect
+from llmzip.coding.byte_coder import ByteCoder
+from llmzip.coding.token_coder import Engine
+from llmzip.model import registry
+from llmzip.tools.inspection import Inspection, inspect
 
 FIGURES = Path(__file__).parents[1] / "docs" / "figures"
 
@@ -71,8 +71,8 @@ def shares_figure(found: Inspection) -> str:
 
 
 if __name__ == "__main__":
-    plain = ByteCoder(start.for_bytes()[0])
-    passage = inspect(Engine(models.load()), plain, PASSAGE.encode())
+    plain = ByteCoder(registry.for_bytes()[0])
+    passage = inspect(Engine(registry.load()), plain, PASSAGE.encode())
     FIGURES.mkdir(exist_ok=True)
     (FIGURES / "tokens.svg").write_text(tokens_figure(passage))
     (FIGURES / "shares.svg").write_text(shares_figure(passage))

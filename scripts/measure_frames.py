@@ -16,8 +16,9 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from llmzip import memory, start
-from llmzip.bytecoder import ByteCoder
+from llmzip.coding.byte_coder import ByteCoder
+from llmzip.mixing import layout
+from llmzip.model import registry
 
 SIZES = (1, 4, 16, 32, 64)  # MiB
 MISSING = 0.02  # of the lines of each copy
@@ -38,13 +39,13 @@ def main() -> None:
     share = args.bytes // len(args.files)
     plain = b"".join(path.read_bytes()[:share] for path in args.files)
     texts = {"plain": plain, "far repeats": repeated(plain, 1)}
-    coder = ByteCoder(start.for_bytes()[0])
+    coder = ByteCoder(registry.for_bytes()[0])
     print(f"numba {numba.__version__}, numpy {np.__version__}; bytes of the payloads, without a language model")
     names = [f"{name}, {len(text):,}" for name, text in texts.items()]
     print(f"| frame, MiB | memory to decompress, MB | {' | '.join(names)} |\n|---|---|{'---|' * len(texts)}")
     for size in SIZES:
         step = size << 20
-        need = memory.needed(min(step, args.bytes), model=False) / 1e6
+        need = layout.needed(min(step, args.bytes), model=False) / 1e6
         sums = [
             sum(len(coder.encode(t[i : i + step]) or t[i : i + step]) for i in range(0, len(t), step))
             for t in texts.values()

@@ -11,15 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-from llmzip import models
-from llmzip.engine import Engine
+from llmzip.coding.token_coder import Engine
+from llmzip.model import registry
 
 LANES = (1, 2, 4, 8, 16, 32, 64)
 
 
 def main() -> None:
     """Measure the files named on the command line."""
-    engine = Engine(models.load(), threads=2)
+    engine = Engine(registry.load(), threads=2)
     engine.decode((warm := engine.encode(b"warm up " * 400, capacity=9999)).payload, warm.lane_bytes)
     print("| file | bytes | " + " | ".join(f"{n} lanes" for n in LANES) + " |")
     print("|---|---|" + "---|" * len(LANES))

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from llmzip import models
-from llmzip.engine import Engine
-from llmzip.exact import Prediction
-from llmzip.probabilities import TokenProbabilities
+from llmzip.coding.token_coder import Engine
+from llmzip.model import registry
+from llmzip.network.cpu import Prediction
+from llmzip.tools.token_probabilities import TokenProbabilities
 from llmzip.training.corpus import SEPARATOR, text_files
 
 PROMPT = CONTINUATION = 64  # tokens
@@ -74,7 +74,7 @@ class Speaker:
     """Let the network alone speak, always the likeliest token."""
 
     def __init__(self, name: str):
-        self._engine = Engine(models.load(name))
+        self._engine = Engine(registry.load(name))
         self._probabilities = TokenProbabilities(self._engine)
         self.tokenizer = self._engine.tokenizer
 

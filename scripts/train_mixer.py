@@ -16,8 +16,8 @@ from pathlib import Path
 from safetensors.numpy import save
 from tqdm import tqdm
 
-from llmzip import selftest
-from llmzip.modelfile import dump, read
+from llmzip.model.file import dump, read
+from llmzip.tools import selftest
 from llmzip.training.corpus import documents, text_files
 from llmzip.training.mixer import train_start
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from networks import tiny_model_file
 
-from llmzip.modelfile import Model, parse
+from llmzip.model.file import Model, parse
 
 # Jobs that a script runs in the background ignore SIGINT, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from llmzip.container.format import ArchiveHeader, Frame, Writer
+from llmzip.container.reader import Reader
+from llmzip.container.salvage import Salvager
 from llmzip.errors import ChecksumError, FormatError, ModelError
-from llmzip.format import ArchiveHeader, Frame, Writer
-from llmzip.reader import Reader
-from llmzip.salvage import Salvager
 
 FRAME_BYTES = 1000
 DIGEST = hashlib.sha256(b"the model of the tests").digest()
@@ -83,15 +83,15 @@ def _decode(frame: Frame, digest: bytes) -> bytes:
 
 
 def codec() -> ModuleType:
-    """Return a module to stand in for llmzip.codec."""
-    module = ModuleType("llmzip.codec")
+    """Return a module to stand in for llmzip.api.stream."""
+    module = ModuleType("llmzip.api.stream")
     module.__dict__.update(compress_stream=compress_stream, decompress_stream=decompress_stream)
     return module
 
 
 def main() -> None:
     """Run the command line with this codec; for subprocesses."""
-    sys.modules["llmzip.codec"] = codec()
+    sys.modules["llmzip.api.stream"] = codec()
     from llmzip.cli import main
 
     main()

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import torch
 
-from llmzip.modelfile import dump
-from llmzip.tokenizer import Tokenizer
+from llmzip.model.file import dump
+from llmzip.network.weights import LayerWeights, Matrix, Weights
 from llmzip.training.export import export
 from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.token_mixers import new_model
-from llmzip.tree import DecisionTree, choose_clusters
-from llmzip.weights import LayerWeights, Matrix, Weights
+from llmzip.vocabulary.tokenizer import Tokenizer
+from llmzip.vocabulary.tree import DecisionTree, choose_clusters
 
 # In the order of their ranks; each is made of two earlier tokens or bytes.
 MERGES = (

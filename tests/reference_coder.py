@@ -9,9 +9,10 @@ from math import isqrt
 
 import numpy as np
 
-from llmzip.history import append, new_history
-from llmzip.mixing import begin_token, learn, new_mixer, predict
-from llmzip.start import Start
+from llmzip.mixing.initial_state import Start
+from llmzip.mixing.mixer import begin_token, learn, predict
+from llmzip.mixing.state import new_mixer
+from llmzip.mixing.text_buffer import append, new_history
 
 BLOCK_LEVELS = 4
 BLOCK = 16

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from llmzip.distribution import exp2_table
-from llmzip.exact import Prediction
-from llmzip.weights import Matrix, Weights
+from llmzip.exp2 import exp2_table
+from llmzip.network.cpu import Prediction
+from llmzip.network.weights import Matrix, Weights
 
 ONE, HALF = np.float32(1), np.float32(0.5)
 WINDOW = 128

@@ -9,12 +9,13 @@ import fsspec
 import fsspec.compression
 import pandas
 import pytest
-from test_codec import Pipe
+from test_stream import Pipe
 from texts import HARD, noise, words
 
 import llmzip
-from llmzip import codec, index
-from llmzip.reader import scan
+from llmzip.api import stream as codec
+from llmzip.container import index
+from llmzip.container.reader import scan
 
 FRAME = 1024
 
@@ -399,7 +400,7 @@ def registered(fsspec_tables):  # noqa: ARG001 - it undoes the registration
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("compression", ["llmzip", "infer"])
 def test_fsspec_and_pandas(tiny, tmp_path, compression, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("llmzip.models"), "DEFAULT", tiny)
+    monkeypatch.setattr(importlib.import_module("llmzip.model.registry"), "DEFAULT", tiny)
     name = str(tmp_path / "table.csv.lz")
     table = pandas.DataFrame({"a": range(50), "b": ["ü"] * 50})
     with fsspec.open(name, "wt", compression=compression, encoding="utf-8", newline="") as file:

@@ -12,16 +12,17 @@ from reference_network import pseudo_code
 from test_everywhere import SETTINGS, digests
 from texts import words
 
-from llmzip import codec, selftest
-from llmzip.architectures import LAYERS
+from llmzip.api import stream
 from llmzip.errors import HardwareError, ModelError
-from llmzip.exact import ExactNetwork, Prediction
-from llmzip.exact_torch import TorchNetwork
-from llmzip.modelfile import dump, parse, read
+from llmzip.model.file import dump, parse, read
+from llmzip.network.architectures.registry import LAYERS
+from llmzip.network.cpu import ExactNetwork, Prediction
+from llmzip.network.torch_device import TorchNetwork
+from llmzip.network.weights import Matrix, Weights
+from llmzip.tools import selftest
 from llmzip.training.build import build
 from llmzip.training.export import export, restore
 from llmzip.training.request import Request
-from llmzip.weights import Matrix, Weights
 
 ARCHITECTURES = sorted(LAYERS)
 FIELDS = ("cluster_acc", "hidden", "scale")
@@ -165,9 +166,9 @@ def test_trained_model_round_trips_and_passes_its_self_test(arch: str, tmp_path:
     )
     selftest.verify(read(path))
     text = words(900, 5)
-    archive = codec.compress(text, model=str(path))
+    archive = stream.compress(text, model=str(path))
     assert len(archive) < len(text) / 2
-    assert codec.decompress(archive, model=str(path)) == text
+    assert stream.decompress(archive, model=str(path)) == text
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ import pytest
 from test_cli import COMMAND, ENVIRONMENT
 from texts import words
 
-from llmzip import benchmark, cli, plot
-from llmzip.benchmark import Result, Tool
+from llmzip import cli
 from llmzip.errors import LlmzipError
+from llmzip.tools import benchmark, benchmark_plot
+from llmzip.tools.benchmark import Result, Tool
 
 PYTHON = shlex.quote(sys.executable)
 COPY = Tool("copy", "cat", "cat")
@@ -154,7 +155,7 @@ def test_signals_leave_neither_files_nor_programs(text, number):
 
 
 def test_names_in_a_plot_keep_their_distance():
-    heights = plot._spread([1.0, 2.0, 2.001, 2.002, 2.5])
+    heights = benchmark_plot._spread([1.0, 2.0, 2.001, 2.002, 2.5])
     assert all(b - a >= 0.09 for a, b in pairwise(heights))
     assert heights[2] == pytest.approx(2.001)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmzip.tokenizer import Tokenizer, split_pretokens
 from llmzip.training.bpe import train_bpe
+from llmzip.vocabulary.tokenizer import Tokenizer, split_pretokens
 
 
 def reference(chunks: list[bytes], vocab_size: int, max_length: int, min_count: int) -> dict[bytes, int]:

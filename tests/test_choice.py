@@ -7,18 +7,19 @@ from collections import Counter
 import pytest
 from texts import ENGLISH, noise, words
 
-from llmzip import codec, models
-from llmzip.engine import Coded
-from llmzip.format import BYTES, MODEL, STORED
-from llmzip.reader import scan
+from llmzip.api import stream
+from llmzip.coding.token_coder import Coded
+from llmzip.container.format import BYTES, MODEL, STORED
+from llmzip.container.reader import scan
+from llmzip.model import registry
 
-HALF = codec.CHOICE_BYTES // 2
+HALF = stream.CHOICE_BYTES // 2
 
 
 def kind_of(data, model=None):
     """Return the kind of the only frame."""
     out = io.BytesIO()
-    codec.compress_stream(io.BytesIO(data), out, model=model)
+    stream.compress_stream(io.BytesIO(data), out, model=model)
     (frame,) = scan(io.BytesIO(out.getvalue()))
     return frame.header.kind
 
@@ -40,7 +41,7 @@ def test_short_noise_is_stored():
 
 
 def test_model_that_knows_nothing_is_used_only_if_it_is_named(tiny, monkeypatch):
-    monkeypatch.setattr(models, "load", lambda _: tiny)
+    monkeypatch.setattr(registry, "load", lambda _: tiny)
     text = words(500)
     assert kind_of(text) == BYTES
     assert kind_of(text, "tiny") == MODEL
@@ -68,9 +69,9 @@ def priced(tiny, monkeypatch):
     def new(of_model, of_mixer):
         model = Priced(of_model, lambda payload, data: Coded(payload, [len(data)]))
         mixer = Priced(of_mixer, lambda payload, _: payload)
-        monkeypatch.setattr(models, "load", lambda _: tiny)
-        monkeypatch.setattr(codec, "_engine", lambda *_: model)
-        monkeypatch.setattr(codec, "_byte_coder", lambda: (mixer, bytes(32)))
+        monkeypatch.setattr(registry, "load", lambda _: tiny)
+        monkeypatch.setattr(stream, "_engine", lambda *_: model)
+        monkeypatch.setattr(stream, "_byte_coder", lambda: (mixer, bytes(32)))
         return model, mixer
 
     return new
@@ -121,19 +122,19 @@ def test_model_that_is_named_is_used_without_asking(priced):
 
 def test_model_is_not_asked_where_none_was_wanted(priced):
     model, mixer = priced((0.1, 0.1, 0.1), (0.5, 0.5, 0.5))
-    assert kind_of(LONG, models.NONE) == BYTES
+    assert kind_of(LONG, registry.NONE) == BYTES
     assert (model.seen, mixer.seen) == ([], [LONG])
 
 
 @pytest.mark.parametrize("model", [None, "default"])
 def test_long_noise_is_stored_without_trying_the_model(monkeypatch, model):
-    monkeypatch.delattr(codec, "_engine")
-    assert kind_of(noise(8 * codec.HOPE_BYTES), model) == STORED
+    monkeypatch.delattr(stream, "_engine")
+    assert kind_of(noise(8 * stream.HOPE_BYTES), model) == STORED
 
 
 @pytest.mark.parametrize("quarter", range(4))
 def test_text_in_any_quarter_of_long_noise_is_hope(quarter):
-    size = 2 * codec.HOPE_BYTES
+    size = 2 * stream.HOPE_BYTES
     parts = [noise(size, seed) for seed in range(4)]
     parts[quarter] = words(size // 4)[:size]
-    assert kind_of(b"".join(parts), models.NONE) == BYTES
+    assert kind_of(b"".join(parts), registry.NONE) == BYTES

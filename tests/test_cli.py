@@ -52,10 +52,10 @@ def llmzip_(request, tmp_path, monkeypatch, capfdbinary):
     """Run the command line in this process, with the codec of the tests and with the real one."""
     options = []
     if request.param == "deflate":
-        monkeypatch.setitem(sys.modules, "llmzip.codec", helpers.codec())
+        monkeypatch.setitem(sys.modules, "llmzip.api.stream", helpers.codec())
     else:
         request.getfixturevalue("tiny_file")
-        monkeypatch.setattr(importlib.import_module("llmzip.codec"), "FRAME_BYTES", helpers.FRAME_BYTES)
+        monkeypatch.setattr(importlib.import_module("llmzip.api.stream"), "FRAME_BYTES", helpers.FRAME_BYTES)
         options = ["-m", "tiny"]
 
     def run(command, *args, stdin=b""):
@@ -287,7 +287,7 @@ def test_models_that_are_missing_or_others(llmzip_):
 
 
 def test_an_archive_of_another_model(monkeypatch, capfd):
-    monkeypatch.setitem(sys.modules, "llmzip.codec", helpers.codec())
+    monkeypatch.setitem(sys.modules, "llmzip.api.stream", helpers.codec())
     Path("a.txt").write_bytes(TEXT)
     for args in (["compress", "-m", "other", "a.txt"], ["decompress", "-o", "b", "a.txt.lz"]):
         with pytest.raises(SystemExit) as info:
@@ -318,7 +318,7 @@ def test_unexpected_errors_take_one_line(monkeypatch, capfd, error, message, deb
 
     codec = helpers.codec()
     codec.compress_stream = fail
-    monkeypatch.setitem(sys.modules, "llmzip.codec", codec)
+    monkeypatch.setitem(sys.modules, "llmzip.api.stream", codec)
     if debug:
         monkeypatch.setenv("LLMZIP_DEBUG", "1")
     Path("a.txt").write_bytes(TEXT)
@@ -389,7 +389,7 @@ def test_a_source_that_has_grown_is_not_removed(monkeypatch, capfd):
             file.write(b"another line")
 
     codec.compress_stream = grow
-    monkeypatch.setitem(sys.modules, "llmzip.codec", codec)
+    monkeypatch.setitem(sys.modules, "llmzip.api.stream", codec)
     Path("a.txt").write_bytes(TEXT)
     with pytest.raises(SystemExit) as info:
         cli.cli(["compress", "--rm", "a.txt"], prog_name="llmzip")
@@ -413,7 +413,7 @@ def test_an_archive_that_does_not_restore_its_source_is_not_kept(monkeypatch, ca
         destination.write(data)
 
     codec.compress_stream = spoil
-    monkeypatch.setitem(sys.modules, "llmzip.codec", codec)
+    monkeypatch.setitem(sys.modules, "llmzip.api.stream", codec)
     Path("a.txt").write_bytes(TEXT)
     with pytest.raises(SystemExit) as info:
         cli.cli(["compress", option, "a.txt"], prog_name="llmzip")
@@ -560,7 +560,7 @@ from llmzip.cli import main
 try:
     main()
 finally:
-    heavy = {{"torch", "numba", "numpy", "tqdm", "safetensors", "llmzip.codec"}} & set(sys.modules)
+    heavy = {{"torch", "numba", "numpy", "tqdm", "safetensors", "llmzip.api.stream"}} & set(sys.modules)
     sys.stderr.write(repr(heavy))
 """
     done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, check=True)
@@ -832,7 +832,7 @@ def test_model_and_threads_from_the_environment(tiny_file, monkeypatch, capfd):
     monkeypatch.setenv("LLMZIP_MODEL", str(tiny_file))
     monkeypatch.setenv("LLMZIP_THREADS", "1")
     seen = []
-    codec = importlib.import_module("llmzip.codec")
+    codec = importlib.import_module("llmzip.api.stream")
     compress = codec.compress_stream
     monkeypatch.setattr(codec, "compress_stream", lambda *a, **k: (seen.append(k), compress(*a, **k)))
     with pytest.raises(SystemExit):

@@ -14,10 +14,10 @@ import pytest
 from texts import noise, words
 
 from llmzip import cli
-from llmzip import salvage as salvage_module
+from llmzip.container import salvage as salvage_module
+from llmzip.container.format import SYNC, TRAILER, ArchiveHeader, Frame, FrameHeader
+from llmzip.container.reader import scan
 from llmzip.errors import FormatError, LlmzipError, ModelError, TruncatedError
-from llmzip.format import SYNC, TRAILER, ArchiveHeader, Frame, FrameHeader
-from llmzip.reader import scan
 
 FRAME_BYTES = 300
 # Text, noise, text: coded and stored frames, the last one short.
@@ -33,7 +33,7 @@ def codec(request, monkeypatch):
         monkeypatch.setattr(helpers, "FRAME_BYTES", FRAME_BYTES)
         return helpers
     request.getfixturevalue("tiny_file")
-    real = importlib.import_module("llmzip.codec")
+    real = importlib.import_module("llmzip.api.stream")
     monkeypatch.setattr(real, "FRAME_BYTES", FRAME_BYTES)
     return real
 
@@ -188,7 +188,7 @@ def test_random_damage(codec):
 def test_random_damage_on_the_command_line(codec, tmp_path, monkeypatch, capfd):
     """One line, exit code 1 and no output; or the original."""
     if codec is helpers:
-        monkeypatch.setitem(sys.modules, "llmzip.codec", helpers.codec())
+        monkeypatch.setitem(sys.modules, "llmzip.api.stream", helpers.codec())
     monkeypatch.chdir(tmp_path)
     archive = compress(codec, ORIGINAL)
     for damaged in helpers.damages(archive, helpers.rounds(60 if codec is helpers else 12), seed=1):

@@ -12,14 +12,15 @@ from networks import tiny_model_file
 from texts import words
 
 import llmzip
-from llmzip import codec, walk
-from llmzip.bytecoder import ByteCoder
-from llmzip.engine import Engine
+from llmzip.api import stream
+from llmzip.coding import token_kernels
+from llmzip.coding.byte_coder import ByteCoder
+from llmzip.coding.token_coder import Engine
 from llmzip.errors import FormatError
-from llmzip.history import TOKEN_BEGINS, new_history
-from llmzip.inspection import inspect
-from llmzip.modelfile import parse
-from llmzip.start import for_bytes
+from llmzip.mixing.text_buffer import TOKEN_BEGINS, new_history
+from llmzip.model.file import parse
+from llmzip.model.registry import for_bytes
+from llmzip.tools.inspection import inspect
 
 TEXT = words(900, seed=3) + "größer, Łódź\n".encode() * 3
 
@@ -80,7 +81,7 @@ def test_a_frame_of_a_model_with_a_dictionary_needs_it(tiny, engine):
 def test_a_history_that_was_kept_is_the_one_that_reading_makes(engine, lane_bytes):
     begun = engine.begin_history(lane_bytes)  # one engine for all: some need tables of another size
     read = new_history([*lane_bytes, len(TEXT)])
-    walk.remember(engine.tokenizer.encode(TEXT), len(lane_bytes), engine.tree, read)
+    token_kernels.remember(engine.tokenizer.encode(TEXT), len(lane_bytes), engine.tree, read)
     for name in ("text", "matches"):
         assert np.array_equal(getattr(begun, name), getattr(read, name)), name
     assert np.array_equal(begun.lanes[["start", "at", "end"]], read.lanes[["start", "at", "end"]])
@@ -96,7 +97,7 @@ def test_frames_of_one_engine_do_not_see_each_other(engine, model):
 def test_archives_of_several_frames(tmp_path, monkeypatch):
     path = tmp_path / "own.safetensors"
     path.write_bytes(tiny_model_file(dictionary=TEXT))
-    monkeypatch.setattr(codec, "FRAME_BYTES", 1000)
+    monkeypatch.setattr(stream, "FRAME_BYTES", 1000)
     data = TEXT[500:3500] + words(200)
     archive = llmzip.compress(data, model=str(path))
     assert llmzip.get_frame_info(archive).decompressed_size == 1000

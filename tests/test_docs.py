@@ -12,7 +12,7 @@ import pytest
 from helpers import script
 from networks import tiny_model_file
 
-from llmzip import models
+from llmzip.model import registry
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -22,7 +22,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 def test_the_python_examples_run(tmp_path, monkeypatch, page, least):
     model = tmp_path / "tiny.safetensors"
     model.write_bytes(tiny_model_file())
-    monkeypatch.setattr(models, "DEFAULT", str(model))
+    monkeypatch.setattr(registry, "DEFAULT", str(model))
     monkeypatch.setenv("LLMZIP_MODEL_PATH", str(model))
     monkeypatch.chdir(tmp_path)
     text = (DOCS.parent / page).read_text()

@@ -7,10 +7,13 @@ import pytest
 from networks import tiny_model_file
 from texts import words
 
-from llmzip import carriers, cli, doctor, models, selftest
-from llmzip.engine import Engine
+from llmzip import cli
+from llmzip.coding.token_coder import Engine
 from llmzip.errors import HardwareError
-from llmzip.modelfile import dump
+from llmzip.model import registry
+from llmzip.model.file import dump
+from llmzip.network import matmul
+from llmzip.tools import doctor, selftest
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def test_every_carrier_and_thread_setting_is_compared(run, tiny_file, monkeypatc
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert all(line.startswith("ok   ") for line in lines)
-    for name in carriers.BINDERS:
+    for name in matmul.BINDERS:
         for threads in ("1 thread", "3 threads"):
             (line,) = [line for line in lines if line.startswith(f"ok   {name}, {threads}: ")]
             assert "same bytes" in line
@@ -56,7 +59,7 @@ def test_a_difference_is_told(run, tiny_file, monkeypatch):
     code, out, _ = run("doctor", "-m", str(tiny_file))
     assert code == 1
     bad = [line for line in out.splitlines() if line.startswith("BAD")]
-    assert [line.partition(":")[0] for line in bad] == [f"BAD  {name}, 2 threads" for name in carriers.BINDERS]
+    assert [line.partition(":")[0] for line in bad] == [f"BAD  {name}, 2 threads" for name in matmul.BINDERS]
 
 
 def test_errors_of_the_machine_are_told(run, tiny_file, monkeypatch):
@@ -73,7 +76,7 @@ def test_a_carrier_that_is_wrong_here_is_not_used(run, tiny_file, monkeypatch):
     def wrong(_weight):
         return lambda _q, acc: np.copyto(acc, 7)
 
-    monkeypatch.setitem(carriers.BINDERS, "int8", wrong)
+    monkeypatch.setitem(matmul.BINDERS, "int8", wrong)
     code, out, _ = run("doctor", "-m", str(tiny_file))
     assert code == 0
     assert "ok   carrier int8: not exact here, and therefore never used" in out
@@ -105,7 +108,7 @@ def test_models_are_listed(run, tiny_file):
     code, out, _ = run("models", "list", "--json")
     assert code == 0
     shipped, own = json.loads(out)
-    ((number, (_, digest)),) = models.SHIPPED.items()
+    ((number, (_, digest)),) = registry.SHIPPED.items()
     assert (shipped["name"], shipped["number"]) == ("default", number)
     assert shipped["identity"] == digest[:16]
     assert (own["name"], own["number"], own["path"]) == ("tiny", None, str(tiny_file))
@@ -140,11 +143,11 @@ def test_damaged_and_exchanged_models_do_not_pass(run, tmp_path, monkeypatch):
     assert err.startswith(f"llmzip: {damaged}: ")
     exchanged = tmp_path / "default.safetensors"
     exchanged.write_bytes(tiny_model_file())
-    shutil.copy(models.shipped_folder() / "none.safetensors", tmp_path)
-    monkeypatch.setattr(models, "shipped_folder", lambda: tmp_path)
+    shutil.copy(registry.shipped_folder() / "none.safetensors", tmp_path)
+    monkeypatch.setattr(registry, "shipped_folder", lambda: tmp_path)
     code, _, err = run("models", "verify")
     assert (code, err) == (1, "llmzip: default: is not the shipped model of that name (install llmzip again)\n")
-    monkeypatch.setattr(models, "SHIPPED", {})
+    monkeypatch.setattr(registry, "SHIPPED", {})
     monkeypatch.setenv("LLMZIP_MODEL_PATH", str(exchanged))
     monkeypatch.setattr(Engine, "decode", lambda *_, **__: b"something else")
     assert "does not decompress what it has compressed" in run("models", "verify")[2]

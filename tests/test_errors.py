@@ -18,8 +18,9 @@ from click.testing import CliRunner
 from test_cli import COMMAND, ENVIRONMENT
 from texts import noise, words
 
-from llmzip.format import Writer
-from llmzip.training import build, command
+from llmzip.cli import train as command
+from llmzip.container.format import Writer
+from llmzip.training import build
 from llmzip.training.workers import Workers
 
 TEXT = words(900)[:3500]

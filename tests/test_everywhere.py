@@ -10,7 +10,7 @@ import pytest
 from networks import tiny_model_file
 from texts import words
 
-from llmzip.quad_kernel import available
+from llmzip.network.matmul_vnni import available
 
 PROGRAM = """
 import hashlib, sys
@@ -18,8 +18,8 @@ sys.path.insert(0, sys.argv[1])
 from texts import words
 
 import io
-from llmzip.engine import Engine
-from llmzip.modelfile import parse
+from llmzip.coding.token_coder import Engine
+from llmzip.model.file import parse
 from pathlib import Path
 size, carriers = int(sys.argv[3]), sys.argv[4].split(",")
 if "int8" in carriers:

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from texts import noise, words
 
-from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedError
-from llmzip.format import (
+from llmzip.container.format import (
     MAX_HEAD,
     MAX_SIZE,
     MODEL,
@@ -24,7 +23,8 @@ from llmzip.format import (
     Writer,
     pack_varint,
 )
-from llmzip.reader import Reader, scan
+from llmzip.container.reader import Reader, scan
+from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedError
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "FORMAT.md"
 DIGEST = bytes(range(32))

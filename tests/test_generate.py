@@ -3,24 +3,26 @@ import collections
 import numpy as np
 import pytest
 
-from llmzip import cli, coder, models
-from llmzip.engine import Engine
-from llmzip.generate import _by_model, generate, random_bits
-from llmzip.probabilities import TokenProbabilities
+from llmzip import cli
+from llmzip.coding import range_coder
+from llmzip.coding.token_coder import Engine
+from llmzip.model import registry
+from llmzip.tools.generate import _by_model, generate, random_bits
+from llmzip.tools.token_probabilities import TokenProbabilities
 
 
 def test_encoding_what_was_generated_gives_the_random_bits_back():
-    model = models.load()
+    model = registry.load()
     pieces = list(generate(model, b"", 400, seed=5, mixed=True))
     engine, ids = Engine(model), {token: i for i, token in enumerate(model.tokenizer.tokens)}
-    session, state = engine.session(1), coder.new_encoder()
+    session, state = engine.session(1), range_coder.new_encoder()
     walker = engine.begin_walk([400 + int(engine.lengths.max())])
     out, token = np.empty(9000, np.uint8), engine.begin
     for piece in pieces[:-1]:  # the last one may have been cut
         seen = session.run(np.array([[token]], np.int32))
         token = ids[piece]
         walker.encode(np.array([[token]], np.int32), seen, state, out)
-    size = int(coder.finish(state, out))
+    size = int(range_coder.finish(state, out))
     assert size > 30
     assert out[: size - 4].tobytes() == random_bits(size - 4, 5)
 

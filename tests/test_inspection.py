@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from texts import noise, words
 
-from llmzip import cli, start
-from llmzip.bytecoder import ByteCoder
-from llmzip.engine import Engine
-from llmzip.inspection import Inspection, inspect
-from llmzip.report import html_report, text_report
+from llmzip import cli
+from llmzip.coding.byte_coder import ByteCoder
+from llmzip.coding.token_coder import Engine
+from llmzip.model import registry
+from llmzip.tools.inspection import Inspection, inspect
+from llmzip.tools.inspection_report import html_report, text_report
 
 TEXT = words(400)[:2000]
 ODD = "Größe\tund 狐狸 </script><b>&amp;\r\n\0".encode() + b"\xff\xfe" + noise(30)
@@ -19,7 +20,7 @@ ODD = "Größe\tund 狐狸 </script><b>&amp;\r\n\0".encode() + b"\xff\xfe" + noi
 
 @pytest.fixture(scope="module")
 def plain():
-    return ByteCoder(start.for_bytes()[0])
+    return ByteCoder(registry.for_bytes()[0])
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_cache_folder_depends_on_the_module_and_what_it_imports(
 def test_knows_whether_kernels_were_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit_module, "CACHE_DIR", str(tmp_path))
     assert not jit_module.compiled_before()
-    folder = Path(jit_module.module_cache_dir(jit_module.PACKAGE / "walk.py"))
+    folder = Path(jit_module.module_cache_dir(jit_module.PACKAGE / "coding/token_kernels.py"))
     folder.mkdir()
     (folder / "kernel.1.nbc").touch()
     assert jit_module.compiled_before()

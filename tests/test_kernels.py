@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmzip import exact_torch, kernels, ops
+from llmzip.network import kernels, torch_device, torch_ops
 
 WIDTHS = [8, 24, 100, 512]
 SMALLEST_DENORMAL = 2.0**-149
@@ -58,7 +58,7 @@ def normalised(rows: np.ndarray) -> np.ndarray:
 def test_a_quantised_row_is_the_same_everywhere(width: int, peak: int) -> None:
     rows = hard_rows(width)
     q, s = quantised(rows, peak)
-    in_torch, scale = exact_torch.quantise(torch.from_numpy(rows), peak)
+    in_torch, scale = torch_device.quantise(torch.from_numpy(rows), peak)
     assert np.array_equal(q, in_torch.numpy())
     assert np.array_equal(bits(s), bits(scale[:, 0]))
     m = np.maximum(np.abs(rows).max(1, keepdims=True), np.float32(2.0**-40))
@@ -92,7 +92,7 @@ def test_quantised_rows_are_close_to_the_rows(width: int) -> None:
 def test_normalise_row_is_the_same_everywhere(width: int) -> None:
     rows = hard_rows(width)
     n = normalised(rows)
-    assert np.array_equal(bits(n), bits(exact_torch.normalise(torch.from_numpy(rows))))
+    assert np.array_equal(bits(n), bits(torch_device.normalise(torch.from_numpy(rows))))
     m = np.maximum(np.abs(rows).max(1, keepdims=True), np.float32(2.0**-40))
     r = np.float32(1023) / m
     k = np.rint(rows * r).astype(np.int64)
@@ -154,7 +154,7 @@ class Products:
 def test_add_residual_is_the_same_everywhere(width: int) -> None:
     products, x = Products(150, width), hard_rows(width)
     expected = np.clip(x + products.linear(), np.float32(-65536), np.float32(65536))
-    in_torch = ops.clamp(ops.add(torch.from_numpy(x), torch.from_numpy(products.linear())), 65536.0)
+    in_torch = torch_ops.clamp(torch_ops.add(torch.from_numpy(x), torch.from_numpy(products.linear())), 65536.0)
     kernels.add_residual(x, products.acc, products.s, products.scales)
     assert np.array_equal(bits(x), bits(expected))
     assert np.array_equal(bits(x), bits(in_torch))
@@ -167,7 +167,7 @@ def test_square_is_the_same_everywhere(width: int) -> None:
     q, s = np.empty((90, width), np.int16), np.empty(90, np.float32)
     kernels.square(products.acc, products.s, products.scales, q, s, np.empty(width, np.float32))
     y = np.clip(products.linear(), 0, 1024)
-    expected_q, expected_s = exact_torch.quantise(torch.from_numpy(y * y))
+    expected_q, expected_s = torch_device.quantise(torch.from_numpy(y * y))
     assert np.array_equal(q, expected_q.numpy())
     assert np.array_equal(bits(s), bits(expected_s[:, 0]))
     assert q.min() >= 0
@@ -192,10 +192,10 @@ def test_recurrence_is_the_same_everywhere(width: int, lanes: int) -> None:
     scratch = np.empty((2, width), np.float32)
     kernels.recur(products.acc, products.s, products.scales, bias, h, q, s, scratch)
 
-    y = ops.clamp(torch.from_numpy(products.linear()), 1024.0).view(steps, lanes, 3 * width)
+    y = torch_ops.clamp(torch.from_numpy(products.linear()), 1024.0).view(steps, lanes, 3 * width)
     z, f, g = y.chunk(3, -1)
-    out = exact_torch.TorchSession._recur(h_torch, z, ops.add(f, torch.from_numpy(bias)), g)
-    expected_q, expected_s = exact_torch.quantise(out)
+    out = torch_device.TorchSession._recur(h_torch, z, torch_ops.add(f, torch.from_numpy(bias)), g)
+    expected_q, expected_s = torch_device.quantise(out)
     assert np.array_equal(bits(h), bits(h_torch))
     assert np.array_equal(q, expected_q.view(-1, width).numpy())
     assert np.array_equal(bits(s), bits(expected_s.view(-1)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmzip.lanes import LANES_FROM_TOKENS, MAX_LANES, cut, groups_of, inputs_of, lanes_for
+from llmzip.coding.lanes import LANES_FROM_TOKENS, MAX_LANES, cut, groups_of, inputs_of, lanes_for
 
 TOKENS = st.integers(1, 400)
 LANES = st.integers(1, MAX_LANES)

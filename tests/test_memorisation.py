@@ -8,7 +8,8 @@ import pytest
 from helpers import script
 from texts import words
 
-from llmzip import generate, models
+from llmzip.model import registry
+from llmzip.tools import generate
 
 measure = script("measure_memorisation")
 
@@ -25,7 +26,7 @@ def said(speaker, prompt, tokens=measure.CONTINUATION):
 def test_the_likeliest_tokens_are_those_of_generate(speaker, tiny_file):
     prompt = words(30)
     spoken = said(speaker, speaker.tokenizer.encode(prompt))
-    assert spoken.startswith(b"".join(generate.generate(models.load(str(tiny_file)), prompt, 40, top_k=1)))
+    assert spoken.startswith(b"".join(generate.generate(registry.load(str(tiny_file)), prompt, 40, top_k=1)))
 
 
 def test_bytes_are_counted_up_to_the_first_that_differs(speaker):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from texts import words
 
-from llmzip.engine import Engine
-from llmzip.modelfile import Model
-from llmzip.start import Start
+from llmzip.coding.token_coder import Engine
+from llmzip.mixing.initial_state import Start
+from llmzip.model.file import Model
 from llmzip.training.mixer import LEAST_BYTES, retrained, train_start
 
 TEXTS = [words(8000, 1), words(8000, 2)]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from llmzip.memory import SLOT_BITS, needed, slots_for
-from llmzip.slots import SIZE, find, new_slots, place_of
+from llmzip.mixing.layout import SLOT_BITS, needed, slots_for
+from llmzip.mixing.slots import SIZE, find, new_slots, place_of
 
 
 def test_a_context_finds_its_slot_again():

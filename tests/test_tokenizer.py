@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmzip
-from llmzip.tokenizer import LIMIT, Tokenizer, split_pretokens
+from llmzip.vocabulary.tokenizer import LIMIT, Tokenizer, split_pretokens
 
 # The first example waits for the compiler.
 unhurried = settings(deadline=None)
@@ -234,7 +234,7 @@ def test_same_ids_without_the_compiler() -> None:
     data = "The théory of “it”, the cat's 12345\r\n\t\0\xff中文中文".encode("utf-16") + "the théory".encode() * 3
     text = sorted({*SINGLES, b"th", b"the", b" the", "é".encode(), b"e\0", b"00"})
     program = (
-        "from llmzip.tokenizer import Tokenizer\n"
+        "from llmzip.vocabulary.tokenizer import Tokenizer\n"
         f"tokenizer = Tokenizer({text!r}, list(range({len(text)})))\n"
         f"ids = tokenizer.encode({data!r})\n"
         f"assert tokenizer.decode(ids) == {data!r}\n"

@@ -1,23 +1,24 @@
 import numpy as np
 from texts import words
 
-from llmzip import coder, start, walk
-from llmzip.bytecoder import ByteCoder
-from llmzip.counters import LIMIT, squash_table
-from llmzip.history import new_history
-from llmzip.mixing import new_mixer
+from llmzip.coding import range_coder, token_kernels
+from llmzip.coding.byte_coder import ByteCoder
+from llmzip.mixing.logistic import LIMIT, squash_table
+from llmzip.mixing.state import new_mixer
+from llmzip.mixing.text_buffer import new_history
+from llmzip.model import registry
 
 TEXT = words(60)
 
 
 def _coded(room: int):
     """Return the mixer and payload of TEXT coded without a model, with a trace of `room` decisions."""
-    plain = ByteCoder(start.for_bytes()[0])
+    plain = ByteCoder(registry.for_bytes()[0])
     history = new_history([len(TEXT)])
     mixer = new_mixer(len(plain.tree.nodes), len(TEXT), plain.start, model=False, traced=room)
-    state, out = coder.new_encoder(), np.zeros(4 * len(TEXT), np.uint8)
-    walk.encode_bytes(np.frombuffer(TEXT, np.uint8).copy(), plain.tree, history, mixer, state, out)
-    return mixer, out[: int(coder.finish(state, out))].tobytes(), plain
+    state, out = range_coder.new_encoder(), np.zeros(4 * len(TEXT), np.uint8)
+    token_kernels.encode_bytes(np.frombuffer(TEXT, np.uint8).copy(), plain.tree, history, mixer, state, out)
+    return mixer, out[: int(range_coder.finish(state, out))].tobytes(), plain
 
 
 def test_a_trace_changes_no_byte_and_ends_where_its_room_ends():

@@ -27,14 +27,16 @@ import pytest
 from click.testing import CliRunner
 from texts import words
 
-from llmzip import codec, models, selftest
-from llmzip.doctor import replay
-from llmzip.engine import Engine
+from llmzip.api import stream
+from llmzip.cli.train import train
+from llmzip.coding.token_coder import Engine
 from llmzip.errors import FileError, HardwareError, ModelError
-from llmzip.modelfile import Model, read
+from llmzip.model import registry
+from llmzip.model.file import Model, read
+from llmzip.tools import selftest
+from llmzip.tools.doctor import replay
 from llmzip.training import mixer
 from llmzip.training.build import build
-from llmzip.training.command import train
 from llmzip.training.evaluation import exact_bits
 from llmzip.training.export import between, export, restore
 from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
@@ -100,14 +102,14 @@ def trained(corpus: Path, tmp_path_factory) -> Path:
 
 def test_trained_model_compresses_and_archives_name_it(trained: Path, monkeypatch) -> None:
     text = words(600, 99)
-    monkeypatch.delenv(models.SEARCH_PATH, raising=False)
-    archive = codec.compress(text, model=str(trained))
+    monkeypatch.delenv(registry.SEARCH_PATH, raising=False)
+    archive = stream.compress(text, model=str(trained))
     assert len(archive) < 0.5 * len(text)
     assert read(trained).digest[:8] in archive
     with pytest.raises(ModelError, match="LLMZIP_MODEL_PATH"):
-        codec.decompress(archive)
-    monkeypatch.setenv(models.SEARCH_PATH, str(trained.parent))
-    assert codec.decompress(archive) == text
+        stream.decompress(archive)
+    monkeypatch.setenv(registry.SEARCH_PATH, str(trained.parent))
+    assert stream.decompress(archive) == text
 
 
 def test_training_leaves_a_card_and_metrics(trained: Path) -> None:
@@ -201,7 +203,7 @@ def test_start_values_of_the_mixer_are_retrained_if_there_is_enough_text(
         return read(path).start.weights.tobytes()
 
     sentence = "The start values of the mixer were trained on the same text"
-    assert start(trained) == models.load(models.DEFAULT).start.weights.tobytes()
+    assert start(trained) == registry.load(registry.DEFAULT).start.weights.tobytes()
     assert sentence not in trained.with_suffix(".md").read_text()
     monkeypatch.setattr(mixer, "LEAST_BYTES", 1000)
     path = tmp_path / "m.safetensors"

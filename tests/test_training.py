@@ -14,10 +14,10 @@ import pytest
 import torch
 from networks import tiny_model, tiny_tokenizer
 
-from llmzip import modelfile
-from llmzip.engine import Engine
+from llmzip.coding.lanes import cut
+from llmzip.coding.token_coder import Engine
 from llmzip.errors import ModelError
-from llmzip.lanes import cut
+from llmzip.model import file as modelfile
 from llmzip.training import trainer as trainer_module
 from llmzip.training.corpus import BLOCK, Packed, Streams, cut_pieces, document_parts, documents, pack, text_files
 from llmzip.training.evaluation import Heldout, exact_bits, nats_of

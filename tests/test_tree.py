@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import tiny_tokenizer
 
-from llmzip.tree import BLOCK, BLOCK_LEVELS, END, DecisionTree, bind_clusters, choose_clusters
+from llmzip.vocabulary.tree import BLOCK, BLOCK_LEVELS, END, DecisionTree, bind_clusters, choose_clusters
 
 vocabularies = st.sets(st.binary(min_size=1, max_size=5), min_size=2, max_size=60).map(sorted)
 

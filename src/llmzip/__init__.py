@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llmzip._version import __version__
 from llmzip.errors import (
     ChecksumError,
     FileError,
@@ -16,13 +17,11 @@ from llmzip.errors import (
 )
 
 if TYPE_CHECKING:
-    from llmzip.codec import compress, compress_stream, decompress, decompress_stream
-    from llmzip.file import LlmzipFile, open  # noqa: A004 - as in gzip, bz2 and lzma
-    from llmzip.incremental import Compressor, Decompressor
-    from llmzip.index import ArchiveInfo, FrameInfo, archive_info, get_frame_info
-    from llmzip.integration import register_fsspec
-
-__version__ = "0.1.0"
+    from llmzip.api.file import LlmzipFile, open  # noqa: A004 - as in gzip, bz2 and lzma
+    from llmzip.api.fsspec_plugin import register_fsspec
+    from llmzip.api.incremental import Compressor, Decompressor
+    from llmzip.api.info import ArchiveInfo, FrameInfo, archive_info, get_frame_info
+    from llmzip.api.stream import compress, compress_stream, decompress, decompress_stream
 
 __all__ = (
     "ArchiveInfo",
@@ -39,6 +38,7 @@ __all__ = (
     "ModelMismatchError",
     "SalvageError",
     "TruncatedError",
+    "__version__",
     "archive_info",
     "compress",
     "compress_stream",
@@ -50,18 +50,18 @@ __all__ = (
 )
 
 _HOMES = {
-    **dict.fromkeys(("compress", "compress_stream", "decompress", "decompress_stream"), "codec"),
+    **dict.fromkeys(("compress", "compress_stream", "decompress", "decompress_stream"), "stream"),
     **dict.fromkeys(("LlmzipFile", "open"), "file"),
     **dict.fromkeys(("Compressor", "Decompressor"), "incremental"),
-    **dict.fromkeys(("ArchiveInfo", "FrameInfo", "archive_info", "get_frame_info"), "index"),
-    "register_fsspec": "integration",
+    **dict.fromkeys(("ArchiveInfo", "FrameInfo", "archive_info", "get_frame_info"), "info"),
+    "register_fsspec": "fsspec_plugin",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch and numba, or just time, when it is first used."""
     if name in _HOMES:
-        return getattr(import_module(f"llmzip.{_HOMES[name]}"), name)
+        return getattr(import_module(f"llmzip.api.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite import ir
+from numba.extending import intrinsic
 
-from llmzip import __version__
+from llmzip._version import __version__
 
 config: Any = numba.config  # its settings are made at run time, unknown to type checkers
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -117,5 +119,30 @@ CACHE_DIR = writable_cache_dir()
 
 def compiled_before() -> bool:
     """Tell whether the walk's kernels, the largest, have been compiled and kept: else the first call takes a minute."""
-    folder = module_cache_dir(PACKAGE / "walk.py")
+    folder = module_cache_dir(PACKAGE / "coding/token_kernels.py")
     return bool(config.DISABLE_JIT) or (folder is not None and any(Path(folder).rglob("*.nbc")))
+
+
+@intrinsic
+def _unowned(typing_context: Any, array: Any) -> Any:  # noqa: ARG001 - numba counts them
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        fields = context.make_array(signature.args[0])(context, builder, args[0])
+        fields.meminfo = ir.Constant(fields.meminfo.type, None)
+        fields.parent = ir.Constant(fields.parent.type, None)
+        return fields._getvalue()
+
+    return array(array), generate
+
+
+if config.DISABLE_JIT:
+
+    def unowned(array: Any) -> Any:
+        """Return the array."""
+        return array
+
+else:
+
+    @inlined
+    def unowned(array):
+        """Return the array without its owner, who must outlive the use: no references are counted, which is slow."""
+        return _unowned(array)

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 import click
 
-from llmzip import __version__
-from llmzip.output import remove_unfinished
+from llmzip._version import __version__
+from llmzip.atomic_output import remove_unfinished
 
 # Command -> module and function in it.
 COMMANDS = {
@@ -22,7 +22,7 @@ COMMANDS = {
     "decompress": ("llmzip.cli.convert", "decompress"),
     "test": ("llmzip.cli.convert", "test"),
     "list": ("llmzip.cli.listing", "list_"),
-    "train": ("llmzip.training.command", "train"),
+    "train": ("llmzip.cli.train", "train"),
     "bench": ("llmzip.cli.bench", "bench"),
     "inspect": ("llmzip.cli.inspect", "inspect"),
     "generate": ("llmzip.cli.generate", "generate"),

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from llmzip.atomic_output import check_target, output_file
 from llmzip.cli import STOPPING
 from llmzip.cli.convert import MODEL_HELP, THREADS, model_option
-from llmzip.cli.report import each, write
+from llmzip.cli.runner import each, write
 from llmzip.errors import FileError
-from llmzip.output import check_target, output_file
 
 if TYPE_CHECKING:
-    from llmzip.benchmark import Result
+    from llmzip.tools.benchmark import Result
 
 
 @click.command()
@@ -49,7 +49,7 @@ def bench(
         raise click.UsageError("--plot needs a name that ends in .png or .svg")
     if plot is not None and each((plot,), lambda path: check_target(path, source=None, force=force)):
         sys.exit(1)  # before the work
-    from llmzip import benchmark, machine
+    from llmzip.tools import benchmark, machine
 
     def tell(text: str) -> None:
         if sys.stderr.isatty():
@@ -105,7 +105,7 @@ def _stopped_by_exception() -> Iterator[None]:
 
 
 def _draw(path: str, force: bool, results: list[Result]) -> None:
-    from llmzip.plot import size_against_speed
+    from llmzip.tools.benchmark_plot import size_against_speed
 
     with output_file(path, force=force) as stream:
         size_against_speed(results, stream, path.rpartition(".")[2])

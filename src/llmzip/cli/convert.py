@@ -9,9 +9,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from llmzip import models
-from llmzip.cli.report import each
-from llmzip.conversion import Compression, Conversion, Decompression, Verification
+from llmzip.cli.conversion import Compression, Conversion, Decompression, Verification
+from llmzip.cli.runner import each
+from llmzip.model import registry
 
 Command = Callable[..., None]
 
@@ -45,7 +45,7 @@ MODEL_HELP = "Use this model."
 
 def complete_model(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return the models whose names go on like that, and leave files to the shell."""
-    names = [name for name in models.available() if name.startswith(incomplete)]
+    names = [name for name in registry.available() if name.startswith(incomplete)]
     return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
 
 

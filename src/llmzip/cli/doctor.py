@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from llmzip import models
 from llmzip.cli.convert import MODEL_TO_USE
-from llmzip.cli.report import each, write
+from llmzip.cli.runner import each, write
+from llmzip.model import registry
 
 
 @click.command()
@@ -28,12 +28,12 @@ def doctor(model: str | None) -> None:
     sound = True
 
     def check(name: str) -> None:
-        from llmzip.doctor import examine
+        from llmzip.tools.doctor import examine
 
         nonlocal sound
-        for finding in examine(models.load(name)):
+        for finding in examine(registry.load(name)):
             sound &= finding.sound
             write(f"{'ok ' if finding.sound else 'BAD'}  {finding.subject}: {finding.text}\n")
 
-    code = each((model or models.DEFAULT,), check)
+    code = each((model or registry.DEFAULT,), check)
     sys.exit(code or (0 if sound else 1))

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from llmzip import models
+from llmzip.atomic_output import standard_output
 from llmzip.cli.convert import MODEL_TO_USE
-from llmzip.cli.report import each
-from llmzip.output import standard_output
+from llmzip.cli.runner import each
+from llmzip.model import registry
 
 
 @click.command()
@@ -49,9 +49,9 @@ def generate(prompt: str, model: str | None, **options: Any) -> None:
         raise click.UsageError("--mixed goes with neither --temperature nor --top-k")
 
     def write(name: str) -> None:
-        from llmzip.generate import generate as tokens
+        from llmzip.tools.generate import generate as tokens
 
-        loaded = models.load(name)
+        loaded = registry.load(name)
         text = codecs.getincrementaldecoder("utf-8")("replace")  # characters may be cut into tokens
         with standard_output() as stream:
             stream.write(prompt.encode("utf-8", "replace"))
@@ -63,4 +63,4 @@ def generate(prompt: str, model: str | None, **options: Any) -> None:
             if sys.stdout.isatty():
                 stream.write(b"\n")
 
-    sys.exit(each((model or models.DEFAULT,), write))
+    sys.exit(each((model or registry.DEFAULT,), write))

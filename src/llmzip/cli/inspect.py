@@ -7,12 +7,12 @@ import sys
 
 import click
 
-from llmzip import models
+from llmzip.atomic_output import check_target, output_file
 from llmzip.cli.convert import MODEL_TO_USE
-from llmzip.cli.report import each, write
+from llmzip.cli.runner import each, write
+from llmzip.cli.source import open_source, printable
 from llmzip.errors import FileError
-from llmzip.output import check_target, output_file
-from llmzip.source import open_source, printable
+from llmzip.model import registry
 
 
 @click.command()
@@ -42,7 +42,7 @@ def inspect(file: str, page: str | None, force: bool, length: int, quiet: bool, 
     matches alone, and with xz, and the dearest passages. The page colours every token by its cost,
     and shows who expected what; it needs nothing but a browser.
     """  # noqa: D301 - click needs the character \b
-    sys.exit(each((file,), lambda name: _inspect(name, page, force, length, quiet, model or models.DEFAULT)))
+    sys.exit(each((file,), lambda name: _inspect(name, page, force, length, quiet, model or registry.DEFAULT)))
 
 
 def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool, model: str) -> None:
@@ -54,16 +54,16 @@ def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool,
         raise FileError(name, "is empty: there is nothing to inspect")
     from tqdm import tqdm
 
-    from llmzip import report, start
-    from llmzip.bytecoder import ByteCoder
-    from llmzip.engine import Engine
-    from llmzip.inspection import inspect as look
+    from llmzip.coding.byte_coder import ByteCoder
+    from llmzip.coding.token_coder import Engine
+    from llmzip.tools import inspection_report
+    from llmzip.tools.inspection import inspect as look
 
-    plain = ByteCoder(start.for_bytes()[0])
+    plain = ByteCoder(registry.for_bytes()[0])
     shown = printable(name)
     with tqdm(total=len(data), desc=shown, unit="B", unit_scale=True, leave=False, disable=quiet or None) as bar:
-        found = look(Engine(models.load(model)), plain, data, progress=bar.update)
-    write(report.text_report(found, shown))
+        found = look(Engine(registry.load(model)), plain, data, progress=bar.update)
+    write(inspection_report.text_report(found, shown))
     if page is not None:
         with output_file(page, force=force) as stream:
-            stream.write(report.html_report(found, shown).encode("utf-8", "replace"))
+            stream.write(inspection_report.html_report(found, shown).encode("utf-8", "replace"))

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 import llmzip
+from llmzip.cli.conversion import SUFFIX
 from llmzip.cli.convert import FILES, RECURSIVE
-from llmzip.cli.report import each, write
-from llmzip.conversion import SUFFIX
-from llmzip.source import open_source, printable
+from llmzip.cli.runner import each, write
+from llmzip.cli.source import open_source, printable
 
 
 @click.command("list")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from llmzip import models as library
 from llmzip.cli.listing import aligned
-from llmzip.cli.report import each, write
+from llmzip.cli.runner import each, write
 from llmzip.errors import ModelError
+from llmzip.model import registry
+from llmzip.model import registry as library
 
 NAME = click.argument("name", metavar="[NAME|FILE]", default=library.DEFAULT)
 
@@ -112,11 +113,9 @@ def verify(names: tuple[str, ...]) -> None:
 def _verify(name: str) -> str:
     """Return a line about a sound model; raises ModelError for any other."""
     if name == library.NONE:
-        from llmzip import start
-
-        _, digest = start.for_bytes()
+        _, digest = registry.for_bytes()
         return f"sound ({digest[:8].hex()}, start values for frames without a language model)"
-    from llmzip.doctor import replay
+    from llmzip.tools.doctor import replay
 
     path = library.locate(name)
     model = library.load(str(path))

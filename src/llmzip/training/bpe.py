@@ -1,6 +1,6 @@
 """Learn a vocabulary from text: byte-pair encoding with incrementally kept pair counts.
 
-The text is cut into the pre-tokens of `llmzip.tokenizer`; equal pre-tokens become one *word* with a
+The text is cut into the pre-tokens of `llmzip.vocabulary.tokenizer`; equal pre-tokens become one *word* with a
 count. All 256 single bytes are tokens. Then the neighbouring pair with the highest count (at equal
 counts the one whose concatenation is smaller, then the one whose left part is shorter) is merged
 everywhere, until the vocabulary is full.
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from llmzip.jit import jit
-from llmzip.tokenizer import (
+from llmzip.vocabulary.tokenizer import (
     MAX_TOKENS,
     Bytes,
     Ids,

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmzip import models, selftest
+from llmzip.atomic_output import check_target, output_file
 from llmzip.errors import FileError
-from llmzip.modelfile import Model, dump, parse
-from llmzip.output import check_target, output_file
-from llmzip.tokenizer import Tokenizer
+from llmzip.model import registry
+from llmzip.model.file import Model, dump, parse
+from llmzip.tools import selftest
 from llmzip.training import card, plot
 from llmzip.training.bpe import train_bpe
 from llmzip.training.corpus import Packed, pack
@@ -42,7 +42,8 @@ from llmzip.training.survey import Survey, survey
 from llmzip.training.token_mixers import new_model
 from llmzip.training.trainer import BEST, CHECKPOINT, METRICS, Trainer, load_model
 from llmzip.training.workers import Workers
-from llmzip.tree import DecisionTree, choose_clusters
+from llmzip.vocabulary.tokenizer import Tokenizer
+from llmzip.vocabulary.tree import DecisionTree, choose_clusters
 
 PLAN, VOCABULARY, TOKENS, PIECES, CURVE = "plan.json", "vocabulary.npz", "tokens.bin", "pieces.npy", "loss.png"
 COUNTED_TOKENS = 30_000_000  # are enough to know how often each token occurs
@@ -79,7 +80,7 @@ class _Build:
             f"{_size(int(text.sizes.sum()) - text.train_bytes)} held out"
             + (f"; {text.skipped} binary files skipped" if text.skipped else "")
         )
-        shipped = models.load(request.start) if request.start else None
+        shipped = registry.load(request.start) if request.start else None
         if self.workers.leads:
             self._prepare_folder(text, shipped)
         self.workers.wait()
@@ -182,7 +183,7 @@ class _Build:
         request = self.request
         best = self.folder / BEST
         model = load_model(best if best.exists() else self.folder / CHECKPOINT)
-        base_model, recipe = models.load(request.start or models.DEFAULT), trainer.recipe
+        base_model, recipe = registry.load(request.start or registry.DEFAULT), trainer.recipe
         lengths = np.diff(tokenizer.offsets)
         dictionary = packed.sample(lengths, request.dictionary_bytes, request.seed)
         dictionary_bytes = int(lengths[dictionary].sum())

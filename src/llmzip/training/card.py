@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from llmzip.engine import Engine
-from llmzip.modelfile import Model
+from llmzip.coding.token_coder import Engine
+from llmzip.model.file import Model
 from llmzip.training.evaluation import Heldout, exact_bits
 from llmzip.training.model import LanguageModel
 from llmzip.training.survey import Survey

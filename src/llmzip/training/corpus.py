@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from llmzip.output import output_file
-from llmzip.tokenizer import Tokenizer
+from llmzip.atomic_output import output_file
+from llmzip.vocabulary.tokenizer import Tokenizer
 
 SEPARATOR = b"\x1e\n"
 BLOCK = 1 << 16  # bytes of a line that are read at once

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from llmzip.engine import Engine
-from llmzip.lanes import cut, inputs_of
-from llmzip.tokenizer import Tokenizer
+from llmzip.coding.lanes import cut, inputs_of
+from llmzip.coding.token_coder import Engine
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.model import LanguageModel
+from llmzip.vocabulary.tokenizer import Tokenizer
 
 STEPS = 256  # run at once
 TOKENS_PER_LANE = 1024  # fewer would measure cold starts

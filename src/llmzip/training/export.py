@@ -1,4 +1,4 @@
-"""Export: a trained float network becomes the integers that :mod:`llmzip.exact` runs; and back, to train on."""
+"""Export: a trained float network becomes the integers that :mod:`llmzip.network.cpu` runs; and back, to train on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmzip.architectures import LAYERS
+from llmzip.network.architectures.registry import LAYERS
+from llmzip.network.weights import SCALE_RANGE, VECTOR_BOUND, WEIGHT_PEAK, LayerWeights, Matrix, Weights
 from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.token_mixers import new_model
-from llmzip.weights import SCALE_RANGE, VECTOR_BOUND, WEIGHT_PEAK, LayerWeights, Matrix, Weights
 
 LOGIT_UNIT = 4096 * math.log2(math.e)  # the coder's logits count in 2^-12 of a bit
 

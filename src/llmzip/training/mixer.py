@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from llmzip.bytecoder import ByteCoder
-from llmzip.engine import Engine, Walker
-from llmzip.history import History
-from llmzip.mixing import Mixer, learned
-from llmzip.modelfile import Model
-from llmzip.start import Start
+from llmzip.coding.byte_coder import ByteCoder
+from llmzip.coding.token_coder import Engine, Walker
+from llmzip.mixing.initial_state import Start
+from llmzip.mixing.state import Mixer, learned
+from llmzip.mixing.text_buffer import History
+from llmzip.model.file import Model
 from llmzip.training.corpus import cut_pieces
 
 SETTLING = 0.3  # share of the texts after which the mean begins

@@ -5,7 +5,7 @@ recurrence (Hierarchically Gated Recurrent Network, Qin et al. 2023, with an alg
 MLP (Primer, So et al. 2021), pre-normalisation without gain, token shift (RWKV, Peng et al. 2023) and a
 two-level softmax whose classes are subtrees of the vocabulary's decision tree (Goodman 2001).
 
-Every nonlinearity is algebraic, because the archive is coded by :mod:`llmzip.exact`, which runs the same
+Every nonlinearity is algebraic, because the archive is coded by :mod:`llmzip.network.cpu`, which runs the same
 weights in integers and correctly rounded operations: nothing here may need an approximation there. Change
 both together, with the pseudo-code in ``docs/FORMAT.md``.
 """

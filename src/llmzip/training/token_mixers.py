@@ -1,4 +1,4 @@
-"""The token mixers of other architectures, in float: counterparts of :mod:`llmzip.architectures`, for training.
+"""The token mixers of other architectures, in float, for training: counterparts of ``network/architectures``.
 
 A mixer maps normalised rows ``[T, B, d]`` and its state, tensors ``[B, ...]``, to its output and the state after;
 `keep` ``[T, B, 1]`` is 0 where a text starts. Back-propagation ends at the state. Heads, gates and clamps are those of
@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from llmzip.architectures.transformer import VALUE_BOUND, WINDOW, heads_for
+from llmzip.network.architectures.transformer import VALUE_BOUND, WINDOW, heads_for
 from llmzip.training.model import LanguageModel, ModelConfig, TokenMixer, algebraic_sigmoid
 
 State = tuple[Tensor, ...]

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from llmzip.atomic_output import output_file
 from llmzip.errors import ModelError
-from llmzip.output import output_file
 from llmzip.training.corpus import Packed, Streams
 from llmzip.training.fusion import fusing
 from llmzip.training.loss import TwoLevelCrossEntropy

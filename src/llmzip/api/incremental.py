@@ -1,0 +1,144 @@
+"""Compress and decompress piece by piece, as the classes of bz2, lzma and compression.zstd do."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from llmzip.api import stream
+from llmzip.container.reader import Reader
+from llmzip.errors import TruncatedError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class Compressor:
+    """Compress data given in pieces into one archive.
+
+    The joined results of all calls of `compress` and of `flush` at the end are the bytes that
+    :func:`llmzip.compress` makes of the joined data. Up to a frame, of 64 MiB, is held back.
+    """
+
+    def __init__(self, *, model: str | None = None, threads: int = 0):
+        self._out = io.BytesIO()
+        self._encoder = stream.Encoder(self._out, model=model, threads=threads)
+        self._held = bytearray()
+        self._flushed = False
+
+    def compress(self, data: ReadableBuffer) -> bytes:
+        """Take `data`, and return what of the archive is ready: often nothing."""
+        self._check()
+        self._held += data
+        # A full frame waits for what follows it: only then is it not the last.
+        while len(self._held) > stream.FRAME_BYTES:
+            content = bytes(self._held[: stream.FRAME_BYTES])
+            del self._held[: stream.FRAME_BYTES]
+            self._encoder.write(content, last=False)
+        return self._take()
+
+    def flush(self) -> bytes:
+        """Return the end of the archive; the compressor cannot be used afterwards."""
+        self._check()
+        self._flushed = True
+        self._encoder.write(bytes(self._held), last=True)
+        self._held.clear()
+        return self._take()
+
+    def _check(self) -> None:
+        if self._flushed:
+            raise ValueError("the compressor has been flushed")
+
+    def _take(self) -> bytes:
+        done = self._out.getvalue()
+        self._out.seek(0)
+        self._out.truncate()
+        return done
+
+
+class _Pieces:
+    """A stream of what has been given so far."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def append(self, data: ReadableBuffer) -> None:
+        self._data += data
+
+    def read(self, size: int) -> bytes:
+        piece = bytes(self._data[:size])
+        del self._data[:size]
+        return piece
+
+
+class Decompressor:
+    """Decompress one archive given in pieces.
+
+    Every frame is verified before any of it is returned. Data after the end of the archive is not looked at: it is
+    `unused_data`.
+    """
+
+    def __init__(self, *, model: str | None = None, threads: int = 0):
+        self._model, self._threads = model, threads
+        self._pieces = _Pieces()
+        self._reader = Reader(self._pieces)  # type: ignore[arg-type] # it is only read from
+        self._content = memoryview(b"")
+        self._starved = True  # the next frame has not been given in full
+        self._ended = False
+        self._unused = b""
+
+    @property
+    def eof(self) -> bool:
+        """Tell whether the end of the archive has been reached and all its content returned."""
+        return self._ended and not self._content
+
+    @property
+    def needs_input(self) -> bool:
+        """Tell whether `decompress` can return nothing more without more data."""
+        return self._starved and not self._ended and not self._content
+
+    @property
+    def unused_data(self) -> bytes:
+        """Return what followed the archive; empty until `eof`."""
+        return self._unused if self.eof else b""
+
+    def decompress(self, data: ReadableBuffer, max_length: int = -1) -> bytes:
+        """Take `data`, and return what of the content is ready, at most `max_length` bytes unless that is negative.
+
+        What was over `max_length` comes with the next calls; give them b"" while `needs_input` is false. Raises
+        EOFError after the end, LlmzipError for data that is no undamaged archive.
+        """
+        if self.eof:
+            raise EOFError("the end of the archive has been reached")
+        if self._ended:
+            self._unused += data
+        else:
+            self._pieces.append(data)
+            self._starved = False
+        parts = []
+        missing = max_length if max_length >= 0 else sys.maxsize
+        while missing > 0:
+            if not self._content and not self._next():
+                break
+            part = self._content[:missing]
+            self._content = self._content[len(part) :]
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def _next(self) -> bool:
+        """Decode the next frame; tell whether there was one."""
+        if self._starved or self._ended:
+            return False
+        try:
+            frame = self._reader.frame()
+        except TruncatedError:
+            self._starved = True
+            return False
+        if frame is None:
+            self._ended = True
+            self._unused = self._reader.rest()
+            return False
+        self._content = memoryview(stream.decode_frame(frame, model=self._model, threads=self._threads))
+        return True

@@ -1,0 +1,80 @@
+"""What is in an archive, told from its headers without decoding anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from llmzip.container.format import (
+    MAX_HEAD,
+    MODEL,
+    VERSION,
+    ArchiveHeader,
+    Frame,
+    parse_frame,
+)
+from llmzip.container.reader import Reader, check_start
+from llmzip.mixing import layout
+from llmzip.model import registry
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """Describe one frame: its content's bytes and its own, its lanes, whether it ends its archive.
+
+    The model is "none", and there are no lanes, where no language model is needed.
+    """
+
+    decompressed_size: int
+    compressed_size: int
+    lanes: int
+    last: bool
+    model: str
+    format_version: int = VERSION
+
+    @classmethod
+    def of(cls, frame: Frame) -> FrameInfo:
+        """Describe `frame`."""
+        archive, header = frame.archive or ArchiveHeader(), frame.header
+        model = registry.title(archive.number, archive.identity) if header.kind == MODEL else registry.NONE
+        return cls(header.size, frame.stored_size, len(header.lane_bytes), header.last, model)
+
+
+@dataclass(frozen=True)
+class ArchiveInfo:
+    """Describe a whole file: sizes in bytes, number of frames, most lanes of any, the models needed.
+
+    `memory` is about what decompressing takes, in bytes.
+    """
+
+    decompressed_size: int
+    compressed_size: int
+    frames: int
+    lanes: int
+    models: tuple[str, ...]
+    memory: int
+    format_version: int = VERSION
+
+
+def get_frame_info(frame_buffer: ReadableBuffer) -> FrameInfo:
+    """Describe the frame whose archive begins `frame_buffer`; its first kilobyte is enough.
+
+    Raises FormatError if it is not an archive, TruncatedError if it is too short to tell.
+    """
+    head = bytes(memoryview(frame_buffer)[:MAX_HEAD])
+    check_start(head)
+    return FrameInfo.of(parse_frame(head, None))
+
+
+def archive_info(file: BinaryIO) -> ArchiveInfo:
+    """Describe the archives in `file`, one after another, from their headers; raises LlmzipError unless complete."""
+    reader = Reader(file, payloads=False)
+    frames = [FrameInfo.of(frame) for frame in reader]
+    needed = [frame.model for frame in frames if frame.model != registry.NONE]
+    names = tuple(dict.fromkeys(needed or [registry.NONE]))
+    size, lanes = sum(frame.decompressed_size for frame in frames), max(frame.lanes for frame in frames)
+    need = max(layout.needed(frame.decompressed_size, model=frame.model != registry.NONE) for frame in frames)
+    return ArchiveInfo(size, reader.position, len(frames), lanes, names, need)

@@ -1,0 +1,104 @@
+"""Do something for each of several files, and tell what went wrong: one line each, and the exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+import click
+
+from llmzip.atomic_output import standard_output
+from llmzip.cli.source import STANDARD, printable
+from llmzip.container.format import INCOMPLETE
+from llmzip.errors import ChecksumError, LlmzipError
+
+HINTS = {
+    errno.EEXIST: " (use -f to overwrite it)",
+    errno.ENOSPC: " (free some space, or write elsewhere with -o)",
+}
+SALVAGE = " (decompress --salvage writes the undamaged frames)"
+
+Failed = Callable[[str, Exception], None]
+
+
+def each(files: Sequence[str], action: Callable[[str], object], wanted: Callable[[str], bool] | None = None) -> int:
+    """Do `action` for every file, standard input if there is none, report those that fail; return the exit code.
+
+    With `wanted`, folders stand for the regular files in and below them that it is true for.
+    """
+    failures = []
+
+    def failed(name: str, error: Exception) -> None:
+        failures.append(name)
+        report(name, error)
+
+    for name in files or (STANDARD,):
+        folder = wanted is not None and os.path.isdir(name)
+        for path in _below(name, wanted, failed) if folder and wanted else (name,):
+            _attempt(path, action, failed)
+    return 1 if failures else 0
+
+
+def _below(folder: str, wanted: Callable[[str], bool], failed: Failed) -> Iterator[str]:
+    """Yield the wanted files in and below `folder`, sorted; links are not followed."""
+    for parent, folders, names in os.walk(folder, onerror=lambda error: failed(error.filename, error)):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            try:
+                meant = stat.S_ISREG(os.lstat(path).st_mode) and wanted(path)
+            except OSError:
+                meant = True  # what is wrong with it will be told
+            if meant:
+                yield path
+
+
+def _attempt(name: str, action: Callable[[str], object], failed: Failed) -> None:
+    try:
+        action(name)
+    except BrokenPipeError:
+        _die_of_broken_pipe()
+    except Exception as error:  # whatever is wrong with one file, the others get their turn
+        failed(name, error)
+
+
+def report(name: str, error: Exception) -> None:
+    """Write one line about an error."""
+    if os.environ.get("LLMZIP_DEBUG"):
+        traceback.print_exception(error)
+    file = getattr(error, "filename", None) or ("(stdin)" if name == STANDARD else name)
+    if isinstance(error, LlmzipError):
+        text = str(error)
+        if isinstance(error, ChecksumError) or text == INCOMPLETE:
+            text += SALVAGE
+    elif isinstance(error, MemoryError):
+        text = "not enough memory (-m none takes less)"
+    elif isinstance(error, OSError):
+        text = (error.strerror or str(error)) + HINTS.get(error.errno or 0, "")
+    else:
+        reason = str(error).partition("\n")[0]
+        text = f"internal error: {type(error).__name__}: {reason} (please report; LLMZIP_DEBUG=1 tells more)"
+    click.echo(f"llmzip: {printable(str(file))}: {printable(text)}", err=True)
+
+
+def write(text: str) -> int:
+    """Write to standard output; return the exit code."""
+
+    def put(_: str) -> None:
+        with standard_output() as stream:
+            stream.write(text.encode(sys.stdout.encoding, "backslashreplace"))
+
+    return each((), put)
+
+
+def _die_of_broken_pipe() -> NoReturn:
+    """End as other tools do when nobody reads their output: silently, by the signal."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    sys.exit(1)  # the signal is blocked

@@ -1,0 +1,1 @@
+"""From tokens and probabilities to bits and back."""

@@ -1,0 +1,67 @@
+"""Frames without a language model: bytes in the place of tokens, the mixer on its own (the model called `none`).
+
+An adaptive Markov model of mixed orders. It is the fast level, and the better one for what is no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from llmzip.coding import range_coder, token_kernels
+from llmzip.errors import FormatError
+from llmzip.mixing.initial_state import Start
+from llmzip.mixing.state import Mixer, new_mixer
+from llmzip.mixing.text_buffer import History, new_history
+from llmzip.vocabulary.tree import DecisionTree, bind_clusters
+
+Progress = Callable[[int], None]  # is told the bytes done since the last call
+STRETCH = 1 << 16  # bytes between two reports of progress
+
+
+class ByteCoder:
+    """Code frames from given start values."""
+
+    def __init__(self, start: Start):
+        self.start = start
+        self.tree = bind_clusters(DecisionTree.build([bytes([i]) for i in range(256)]), [0])
+
+    def encode(self, data: bytes, *, capacity: int | None = None, progress: Progress | None = None) -> bytes | None:
+        """Return the payload for at least one byte, or None if it takes more than `capacity` bytes.
+
+        That is by default one less than `data` has: a payload as large would better be stored.
+        """
+        limit = len(data) - 1 if capacity is None else capacity
+        state = range_coder.new_encoder()
+        # The walk begins no byte without room for the costliest: that must not count against a short payload.
+        out = np.empty(range_coder.bytes_at_most(state, self.tree.height) + limit, np.uint8)
+        content = np.frombuffer(data, np.uint8)
+        history, mixer = self.begin_walk(len(data))
+        for at in range(0, len(content), STRETCH):
+            part = content[at : at + STRETCH].copy()  # the kernels are compiled for writable arrays
+            if token_kernels.encode_bytes(part, self.tree, history, mixer, state, out) == token_kernels.OVERFLOW:
+                return None
+            if progress:
+                progress(len(part))
+        size = int(range_coder.finish(state, out))
+        return out[:size].tobytes() if size <= limit else None
+
+    def decode(self, payload: bytes, size: int, *, progress: Progress | None = None) -> bytes:
+        """Return the `size` bytes of a frame; raises FormatError for a payload that no encoder made."""
+        data = np.frombuffer(payload, np.uint8).copy()
+        state = range_coder.new_decoder(data)
+        history, mixer = self.begin_walk(size)
+        for at in range(0, size, STRETCH):
+            part = min(STRETCH, size - at)
+            if token_kernels.decode_bytes(part, self.tree, history, mixer, state, data) == token_kernels.OVERREAD:
+                raise FormatError(range_coder.TOO_SHORT)
+            if progress:
+                progress(part)
+        if not range_coder.used_up(state, data):
+            raise FormatError(range_coder.NOT_USED_UP)
+        return history.text[:size].astype(np.uint8).tobytes()
+
+    def begin_walk(self, size: int) -> tuple[History, Mixer]:
+        """Return the state before a frame of `size` bytes."""
+        return new_history([size]), new_mixer(len(self.tree.nodes), size, self.start, model=False)

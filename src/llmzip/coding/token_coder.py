@@ -1,0 +1,270 @@
+"""Frames to payloads and back: tokens, lanes, network and walk put together, in threads.
+
+The encoder knows all tokens, so worker threads run the network over whole stretches of time while the walk codes the
+stretch before. The decoder steps: each thread owns a group of lanes, walks them when it is their turn, and runs the
+network over them while the other groups walk. The order of coding is the same in both, and the bytes depend neither
+on the number of threads nor on the length of a stretch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from llmzip.coding import lanes, range_coder, token_kernels
+from llmzip.errors import FormatError, ModelError
+from llmzip.mixing.state import new_mixer
+from llmzip.mixing.text_buffer import History, add_behind, new_history
+from llmzip.model.file import Model
+from llmzip.network import head
+from llmzip.network.cpu import STRETCH_ROWS, ExactNetwork, Prediction
+from llmzip.vocabulary.tree import DecisionTree, bind_clusters
+
+STRETCHES_AHEAD = 2  # of the network: threads that have run one do not wait for the walk
+Progress = Callable[[int], None]  # is told the bytes done since the last call
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Hold a coded frame."""
+
+    payload: bytes
+    lane_bytes: list[int]  # bytes of the original in each lane
+
+
+class Walker:
+    """Hold what one frame's walk changes: history, mixer, buffers."""
+
+    def __init__(self, engine: Engine, lane_bytes: list[int], traced: int = 0):
+        self.engine = engine
+        self.history = engine.begin_history(lane_bytes)
+        self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.start, model=True, traced=traced)
+        self.work = head.new_work(engine.tree)
+
+    def encode(self, tokens: np.ndarray, seen: Prediction, state: np.ndarray, out: np.ndarray) -> int:
+        """Code a stretch of tokens ``[T, B]``."""
+        e = self.engine
+        rows = seen.cluster_acc, seen.hidden, seen.scale
+        return token_kernels.encode_steps(
+            tokens, *rows, e.head, e.tree, self.work, self.history, self.mixer, state, out
+        )
+
+    def decode(self, group: slice, seen: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray) -> None:
+        """Decode one step of a group of lanes into `out` int32 ``[B]``; raises FormatError."""
+        e = self.engine
+        rows = seen.cluster_acc[0], seen.hidden[0], seen.scale[0]
+        shared = e.head, e.tree, self.work, self.history, self.mixer, state
+        status = token_kernels.decode_lanes(group.start, group.stop, *rows, *shared, payload, out)
+        if status == token_kernels.OVERREAD:
+            raise FormatError(range_coder.TOO_SHORT)
+        if status == token_kernels.TOO_LONG:
+            raise FormatError("a token runs over the end of its lane")
+
+    def left(self, group: slice) -> int:
+        """Return how many bytes a group of lanes still lacks."""
+        lanes_of_group = self.history.lanes[group]
+        return int((lanes_of_group["end"] - lanes_of_group["at"]).sum())
+
+
+class Engine:
+    """Code frames with one model.
+
+    `threads` runs the network on so many threads; `device` other than "cpu" runs it on that torch device; `carrier` and
+    `stretch_rows` are for tests. None of them changes a byte.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        carrier: str | None = None,
+        stretch_rows: int = STRETCH_ROWS,
+    ):
+        weights = model.weights
+        self.tokenizer, self.threads, self.stretch_rows = model.tokenizer, threads, stretch_rows
+        self.begin = weights.begin
+        try:
+            self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
+        except ValueError as error:
+            raise ModelError(f"the model file is damaged: {error}") from error
+        self.head = head.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
+        self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
+        self.start = model.start
+        self._dictionary = model.dictionary.astype(np.int32)
+        self._dictionary_bytes = int(self.lengths[self._dictionary].sum())
+        self._known: History | None = None  # the dictionary, read
+        if device == "cpu":
+            self._network = ExactNetwork(weights, carrier=carrier)
+        else:
+            from llmzip.network.torch_device import TorchNetwork
+
+            self._network = TorchNetwork(weights, device)
+
+    def encode(
+        self,
+        data: bytes,
+        *,
+        lane_count: int | None = None,
+        capacity: int | None = None,
+        progress: Progress | None = None,
+    ) -> Coded | None:
+        """Code a frame of at least one byte; return None if it takes more than `capacity` bytes.
+
+        That is by default one less than `data` has: a payload as large would better be stored.
+        """
+        tokens = self.tokenizer.encode(data)
+        grid = lanes.cut(tokens, lane_count or lanes.lanes_for(len(tokens)))
+        del tokens  # a large frame has millions
+        lane_bytes = self.lane_bytes(grid)
+        limit = len(data) - 1 if capacity is None else capacity
+        # The walk begins no token without room for the costliest: that must not count against a short payload.
+        out = np.empty(range_coder.bytes_at_most(range_coder.new_encoder(), self.tree.height) + limit, np.uint8)
+        state, walker = range_coder.new_encoder(), self.begin_walk(lane_bytes)
+        at = 0
+        with closing(self._predictions(grid)) as predictions:
+            for seen in predictions:
+                part = grid[at : at + len(seen.scale)]
+                at += len(part)
+                if walker.encode(part, seen, state, out) == token_kernels.OVERFLOW:
+                    return None
+                if progress:
+                    progress(int(self.lengths[part[part >= 0]].sum()))
+        size = int(range_coder.finish(state, out))
+        return Coded(out[:size].tobytes(), lane_bytes) if size <= limit else None
+
+    def lane_bytes(self, grid: np.ndarray) -> list[int]:
+        """Return how many bytes the tokens of each lane of a grid ``[T, B]`` have."""
+        return [int(self.lengths[lane[lane >= 0]].sum(dtype=np.int64)) for lane in grid.T]
+
+    def _predictions(self, grid: np.ndarray):
+        """Yield the predictions of stretches of a grid ``[T, B]``, with a thread for each group of lanes."""
+        groups = lanes.groups_of(grid.shape[1], self.threads)
+        sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
+        steps = max(1, self.stretch_rows * len(groups) // grid.shape[1])
+
+        with ExitStack() as stack:
+            pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in groups]  # a session is for one thread
+
+            def start(at: int) -> list[Future[Prediction]]:
+                inputs = lanes.inputs_of(grid, self.begin, at, steps)
+                parts = [np.ascontiguousarray(inputs[:, g]) for g in groups]
+                return [pool.submit(s.run, p) for pool, s, p in zip(pools, sessions, parts, strict=True)]
+
+            starts = iter(range(0, len(grid), steps))
+            ahead = deque(map(start, islice(starts, STRETCHES_AHEAD)))
+            while ahead:
+                done = [future.result() for future in ahead.popleft()]
+                ahead.extend(map(start, islice(starts, 1)))
+                yield done[0] if len(done) == 1 else Prediction.join(done)
+
+    def decode(self, payload: bytes, lane_bytes: list[int], *, progress: Progress | None = None) -> bytes:
+        """Decode a frame; raises FormatError for a payload that no encoder made, whatever its bytes."""
+        data = np.frombuffer(payload, np.uint8).copy()  # the kernels are compiled for writable arrays
+        state = range_coder.new_decoder(data)
+        text = _Decoding(self, data, lane_bytes, state, progress).run()
+        if not range_coder.used_up(state, data):
+            raise FormatError(range_coder.NOT_USED_UP)
+        return text.tobytes()
+
+    def begin_history(self, lane_bytes: list[int]) -> History:
+        """Return the history before a frame whose lanes have so many bytes: the dictionary, behind them."""
+        history = new_history([*lane_bytes, self._dictionary_bytes])
+        if self._dictionary_bytes:
+            known, matches = self._known, len(history.matches)
+            if known is None or len(known.matches) != matches:  # most frames of a model need the same size
+                known = new_history([self._dictionary_bytes], matches)
+                token_kernels.remember(self._dictionary, 0, self.tree, known)
+                self._known = known
+            add_behind(known, history)
+        return history
+
+    def begin_walk(self, lane_bytes: list[int], *, traced: int = 0) -> Walker:
+        """Return the state before a frame whose lanes have so many bytes; `traced` decisions can be written down."""
+        return Walker(self, lane_bytes, traced)
+
+    def session(self, lane_count: int):
+        """Return a fresh network state for `lane_count` lanes."""
+        return self._network.session(lane_count)
+
+
+class _Decoding:
+    """Decode one frame in as many threads as there are groups of lanes, taking turns."""
+
+    def __init__(
+        self, engine: Engine, payload: np.ndarray, lane_bytes: list[int], state: np.ndarray, progress: Progress | None
+    ):
+        self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
+        self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
+        self.walker = engine.begin_walk(lane_bytes)
+        self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
+        self.active = [self.walker.left(g) > 0 for g in self.groups]
+        self.turn = self._next(-1)
+        self.changed = threading.Condition()
+        self.failure: BaseException | None = None
+
+    def _next(self, index: int) -> int:
+        """Return the group whose turn follows that of `index`."""
+        count = len(self.groups)
+        order = [(index + 1 + i) % count for i in range(count)]
+        return next((g for g in order if self.active[g]), -1)
+
+    def run(self) -> np.ndarray:
+        """Return the text, uint8."""
+        # The calling thread only waits: an interrupt there cannot meet it holding the lock.
+        workers = [threading.Thread(target=self._guarded, args=(g,)) for g in range(len(self.groups))]
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        except BaseException as error:  # an interrupt, too, must not leave the others waiting for their turn
+            self._fail(error)
+        for worker in workers:
+            if worker.ident is not None:  # it was started
+                worker.join()
+        if self.failure is not None:
+            raise self.failure
+        return self.walker.history.text[: self.size].astype(np.uint8)
+
+    def _guarded(self, index: int) -> None:
+        try:
+            self._run_group(index)
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self.changed:
+            self.failure = self.failure or error
+            self.changed.notify_all()
+
+    def _run_group(self, index: int) -> None:
+        engine, group, walker = self.engine, self.groups[index], self.walker
+        session = engine.session(group.stop - group.start)
+        inputs = np.full((1, group.stop - group.start), engine.begin, np.int32)
+        out = np.empty(self.lane_count, np.int32)
+        while self.active[index]:
+            seen = session.run(inputs)
+            with self.changed:
+                self.changed.wait_for(lambda: self.turn == index or self.failure)
+                if self.failure:
+                    return
+            out[group] = -1
+            before = walker.left(group)
+            walker.decode(group, seen, self.state, self.payload, out)
+            after = walker.left(group)
+            with self.changed:
+                if self.progress:
+                    self.progress(before - after)
+                self.active[index] = after > 0
+                self.turn = self._next(index)
+                self.changed.notify_all()
+            inputs = np.maximum(out[group], 0)[None]

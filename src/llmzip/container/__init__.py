@@ -1,0 +1,1 @@
+"""The archive format: frames written, read, found and salvaged, without knowing how they are coded."""

@@ -1,0 +1,1 @@
+"""Context mixing: what the file itself shows, mixed with the language model."""

@@ -1,0 +1,82 @@
+"""Start values: what the mixer knows before it has seen anything of a file.
+
+Weights and the probabilities that follow bit histories, trained on text by ``scripts/train_mixer.py``. They are part
+of a model's file, as tensors ``mixer.*``; those for frames without a language model are a file of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llmzip.errors import ModelError
+from llmzip.mixing.bit_history import STATES, history_tables
+from llmzip.mixing.layout import (
+    CONTEXT_INPUTS,
+    CONTEXTS,
+    FINAL_SETS,
+    INPUTS,
+    MAP_ENTRIES,
+    MATCH_INPUTS,
+    MATCHES,
+    MODEL_INPUTS,
+    MODEL_MAPS,
+    SELECTORS,
+    SELECTORS_WITHOUT_MODEL,
+    SETS,
+)
+from llmzip.mixing.logistic import LIMIT, squash_table
+from llmzip.mixing.match import MATCH_STATES
+
+
+@dataclass(frozen=True)
+class Start:
+    """Hold start values, as they are stored.
+
+    Attributes:
+        weights: int16[SETS, INPUTS], 12 bits after the point.
+        final_weights: int16[FINAL_SETS, SELECTORS], likewise.
+        histories: uint16[CONTEXTS, STATES], the probability of bit 1 after each bit history of each context.
+        matches: uint16[MATCHES, MATCH_STATES], the probability that the expected bit comes.
+        model_maps: uint16[MODEL_MAPS * STATES, MAP_ENTRIES], what the model's probability really means.
+    """
+
+    weights: npt.NDArray[np.int16]
+    final_weights: npt.NDArray[np.int16]
+    histories: npt.NDArray[np.uint16]
+    matches: npt.NDArray[np.uint16]
+    model_maps: npt.NDArray[np.uint16]
+
+    @classmethod
+    def untrained(cls, *, model: bool) -> Start:
+        """Return plausible values from formulas, for frames with or without a language model."""
+        weights = np.zeros((SETS, INPUTS), np.int16)
+        weights[:, CONTEXT_INPUTS:MODEL_INPUTS:2] = 400 if model else 1000
+        weights[:, MATCH_INPUTS:CONTEXT_INPUTS] = 800
+        weights[:, MODEL_INPUTS:] = 700 if model else 0
+        identity = squash_table()[np.clip((np.arange(MAP_ENTRIES) << 9) - LIMIT - 1, -LIMIT, LIMIT) + LIMIT]
+        return cls(
+            weights,
+            np.full((FINAL_SETS, SELECTORS), 4096 // (SELECTORS if model else SELECTORS_WITHOUT_MODEL), np.int16),
+            np.repeat((history_tables()[1] >> 16).astype(np.uint16)[None], CONTEXTS, axis=0),
+            np.full((MATCHES, MATCH_STATES), 3 << 14, np.uint16),
+            np.repeat(identity.astype(np.uint16)[None], MODEL_MAPS * STATES, axis=0),
+        )
+
+    def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the values under the names of a model file."""
+        return {f"mixer.{name}": value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, npt.NDArray[np.generic]]) -> Start:
+        """Take the values from a model file; raises ModelError if they are not what :meth:`tensors` gives."""
+        like = vars(cls.untrained(model=True))
+        values = {}
+        for name, example in like.items():
+            value = tensors.get(f"mixer.{name}")
+            if value is None or value.shape != example.shape or value.dtype != example.dtype:
+                raise ModelError(f"the model's mixer.{name} is missing or has the wrong shape or type")
+            values[name] = value
+        return cls(**values)

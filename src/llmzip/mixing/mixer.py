@@ -1,0 +1,243 @@
+"""Context mixing: at every decision the language model and what this file has shown predict together.
+
+Each *context* looks up what it remembers of the decision, a bit history in a small slot, and the probability
+that usually follows such a history. These opinions, those of the match models and those of the language
+model are stretched, weighted and added, by several sets of weights, each chosen by a small context of its
+own; a last set weighs the sums. Two adaptive maps correct what the result has been wrong about. Everything
+learns from the bit that came (the PAQ family, Mahoney 2005; lpaq; ZPAQ).
+
+Everything is an integer. All lanes of a frame share the state and pass through it in the order of coding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmzip.jit import inlined
+from llmzip.mixing import slots as slots_
+from llmzip.mixing.bit_history import STATES, adapted
+from llmzip.mixing.contexts import byte_contexts, mixed_hash
+from llmzip.mixing.layout import (
+    CONTEXT_INPUTS,
+    CONTEXTS,
+    MATCH_INPUTS,
+    MATCHES,
+    MODEL_INPUTS,
+    MODEL_MAPS,
+    SET_STARTS,
+    TOKEN_CONTEXTS,
+    WEIGHT_BITS,
+)
+from llmzip.mixing.logistic import (
+    FINE_BITS,
+    LIMIT,
+    MAP_STEP_BITS,
+    STRETCH_BITS,
+    adapt_map,
+    map_at,
+)
+from llmzip.mixing.match import state_of_match
+from llmzip.mixing.simd import PRODUCT_SHIFT, adjust, dot, prefetch
+from llmzip.mixing.slots import find, place_of
+from llmzip.mixing.state import HASHED_MAPS
+from llmzip.vocabulary.tree import BLOCK, END
+
+WEIGHT_MAX = (8 << WEIGHT_BITS) - 1  # the product with an input stays below 2^31
+SMALL_ERROR = 48  # 2^-16; weights that are as right as this are left alone
+WEIGHT_RATE = 24  # of learning, in sixteenths
+FINAL_SHIFT = 18  # of learning of the last set
+
+HISTORY_LIMIT = 500
+MATCH_LIMIT = 255
+
+
+@inlined
+def begin_token(guess, lane, mixer):
+    """Prepare for a token of `lane`, of which the language model thinks that it is `guess`, -1 without one."""
+    core = mixer.core[0]
+    core["guess"] = guess
+    core["tokens"][0] = guess + 1
+    value = np.int64(0)
+    for k in range(1, TOKEN_CONTEXTS):
+        value = mixed_hash(value, lane["previous"][k - 1] + 2)
+        core["tokens"][k] = value
+    core["block"] = -1
+    core["part"] = -1
+    lane["fresh"] = 0  # other lanes have written their contexts since
+
+
+@inlined
+def enter_block(block, mixer):
+    """Find the token contexts' slots for a block of the tree's decisions."""
+    core, slots = mixer.core[0], mixer.slots
+    core["block"] = block
+    for i in range(TOKEN_CONTEXTS):
+        value = mixed_hash(core["tokens"][i], block)
+        core["slots"][i] = place_of(i, core["contexts"], value, slots)
+        core["checks"][i] = value & 255
+        prefetch(slots, core["slots"][i])
+    for i in range(TOKEN_CONTEXTS):
+        core["slots"][i] = find(core["slots"][i], np.uint8(core["checks"][i]), slots)
+
+
+@inlined
+def enter_part(part, lane, history, mixer):
+    """Find the byte contexts' slots for a part of a byte: 1 for its first half, 16 + that for its second, 0 for END."""
+    core, slots = mixer.core[0], mixer.slots
+    core["part"] = part
+    if lane["fresh"] == 0:
+        byte_contexts(lane, history, core["contexts"] == CONTEXTS, core["bytes"])
+        for i in range(TOKEN_CONTEXTS, core["contexts"]):
+            core["places"][i] = place_of(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
+            prefetch(slots, core["places"][i])
+    near = (part & slots_.NEIGHBOURHOOD) * slots_.SIZE
+    for i in range(TOKEN_CONTEXTS, core["contexts"]):
+        check = np.uint8((core["bytes"][i - TOKEN_CONTEXTS] + part * 29) & 255)
+        core["slots"][i] = find(core["places"][i] ^ near, check, slots)
+
+
+@inlined
+def ask_contexts(place, depth, bit, partial, lane, history, mixer):
+    """Put the contexts' opinions of a decision into the inputs."""
+    core, inputs = mixer.core[0], mixer.inputs
+    if place // BLOCK != core["block"]:
+        enter_block(place // BLOCK, mixer)
+    if bit == END:
+        part = np.int64(0)
+        cell = min(depth, 15)
+    elif bit < 4:
+        part = np.int64(1)
+        cell = partial
+    else:
+        part = partial >> (bit - 4)
+        cell = (partial & ((1 << (bit - 4)) - 1)) | (1 << (bit - 4))
+    if part != core["part"]:
+        enter_part(part, lane, history, mixer)
+    for i in range(TOKEN_CONTEXTS):
+        core["cells"][i] = core["slots"][i] + (place & (BLOCK - 1))
+    for i in range(TOKEN_CONTEXTS, core["contexts"]):
+        core["cells"][i] = core["slots"][i] + cell
+    for i in range(core["contexts"]):
+        seen = mixer.slots[core["cells"][i]]
+        core["seen"][i] = seen
+        entry = np.int64(core["histories"][i, seen])
+        inputs[CONTEXT_INPUTS + 2 * i] = core["stretch_few"][entry >> (32 - STRETCH_BITS)]
+        inputs[CONTEXT_INPUTS + 2 * i + 1] = ((entry >> 16) - 32768) >> 4
+
+
+@inlined
+def ask_matches(bit, partial, lane, mixer):
+    """Put the match models' opinions into the inputs; return a number of 0 .. 14 for the best of them, 0 for none."""
+    core, inputs = mixer.core[0], mixer.inputs
+    best = np.int64(0)
+    for m in range(MATCHES):
+        core["match_states"][m] = -1
+        inputs[MATCH_INPUTS + 2 * m] = 0
+        inputs[MATCH_INPUTS + 2 * m + 1] = 0
+        expected = lane["expected"][m]
+        if expected < 0 or (bit != END and ((expected & 255) | 256) >> (8 - bit) != partial):
+            continue
+        guess = (
+            1 - (expected >> 8) if bit == END else (expected >> (7 - bit)) & 1
+        )  # END's bit 0 ends the token: the next byte begins one
+        state, strength = state_of_match(lane, m, bit == END, guess)
+        core["match_states"][m] = state
+        core["guesses"][m] = guess
+        p = np.int64(core["matches"][m, state])
+        sign = 2 * guess - 1
+        inputs[MATCH_INPUTS + 2 * m] = sign * core["stretch_few"][p >> (32 - STRETCH_BITS)]
+        inputs[MATCH_INPUTS + 2 * m + 1] = sign * (((p >> 16) - 32768) >> 4)
+        if best == 0:
+            best = 1 + strength + 7 * guess
+    return best
+
+
+@inlined
+def ask_model(p1, node, mixer):
+    """Put the language model's probability and what it has come to mean into the inputs; return it in 16 steps."""
+    core, inputs = mixer.core[0], mixer.inputs
+    x = np.int64(core["stretch"][p1])
+    core["model"] = x
+    core["map_rows"][0] = core["seen"][1]
+    core["map_rows"][1] = STATES + np.int64(core["seen"][CONTEXTS - 1])
+    inputs[MODEL_INPUTS] = x
+    for k in range(MODEL_MAPS):
+        p = map_at(core["model_maps"], core["map_rows"][k], x)
+        inputs[MODEL_INPUTS + 1 + k] = core["stretch"][p >> (FINE_BITS - 16)]
+    p = map_at(mixer.maps, 2 * node, x)
+    inputs[MODEL_INPUTS + 3] = core["stretch"][p >> (FINE_BITS - 16)]
+    return min((x + LIMIT + 1) >> MAP_STEP_BITS, 15)
+
+
+@inlined
+def predict(p1, node, place, depth, bit, partial, lane, history, mixer):
+    """Return the probability, 1 .. 65535, that the decision of `node` gives 1.
+
+    Args:
+        p1: the language model's probability, 0 if there is none.
+        node, place: the decision's number and its place among the blocks.
+        depth: whole bytes of the token that are known.
+        bit: the bit of the next byte that is decided, or END.
+        partial: a 1 and the bits of the next byte that are known.
+        lane, history, mixer: the lane's record, and both borrowed.
+    """
+    core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
+    ask_contexts(place, depth, bit, partial, lane, history, mixer)
+    best = ask_matches(bit, partial, lane, mixer)
+    confidence = ask_model(p1, node, mixer) if p1 > 0 else np.int64(0)
+    known = np.int64(0)
+    for i in range(1, 8):
+        known += 1 if core["seen"][i] > 0 else 0
+    kind = 256 + min(depth, 15) if bit == END else partial
+    core["sets"][0] = SET_STARTS[0] + best * 16 + confidence
+    core["sets"][1] = SET_STARTS[1] + kind
+    core["sets"][2] = SET_STARTS[2] + known * 16 + confidence
+    core["sets"][3] = SET_STARTS[3] + (lane["last4"] & 255) + (256 if bit == END else 0)
+    core["sets"][4] = SET_STARTS[4] + (mixed_hash(lane["previous"][0] + 2, 7) & 255) + (256 if bit == END else 0)
+    core["sets"][5] = SET_STARTS[5] + (mixed_hash(core["guess"] + 2, 7) & 127) + (128 if bit == END else 0)
+    core["final_set"] = kind
+    total = np.int64(0)
+    for k in range(core["selectors"]):
+        opinion = dot(weights, core["sets"][k], inputs, core["width"]) >> (WEIGHT_BITS - PRODUCT_SHIFT)
+        opinion = min(max(opinion, -LIMIT), LIMIT)
+        core["opinions"][k] = opinion
+        total += opinion * np.int64(core["final_weights"][kind, k])
+    mixed = min(max(total >> WEIGHT_BITS, -LIMIT), LIMIT)
+    core["mixed"] = mixed
+    row = mixed_hash(lane["last4"] & 0xFFFF, kind) & (HASHED_MAPS - 1)
+    core["hashed_row"] = row
+    corrections = map_at(mixer.maps, 2 * node + 1, mixed) + map_at(core["hashed_maps"], row, mixed)
+    p = (2 * np.int64(core["squash"][mixed + LIMIT]) + (corrections >> (FINE_BITS - 16))) >> 2
+    return min(max(p, 1), 65535)
+
+
+@inlined
+def learn(bit, p1, node, mixer):
+    """Adapt all that the last call of predict used to the `bit` that came."""
+    core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
+    mixed, kind = core["mixed"], core["final_set"]
+    error = (bit << 16) - np.int64(core["squash"][mixed + LIMIT])
+    for k in range(core["selectors"]):
+        opinion = core["opinions"][k]
+        change = (opinion * error + (1 << (FINAL_SHIFT - 1))) >> FINAL_SHIFT
+        core["final_weights"][kind, k] = min(max(core["final_weights"][kind, k] + change, -WEIGHT_MAX), WEIGHT_MAX)
+        own = (((bit << 16) - np.int64(core["squash"][opinion + LIMIT])) * WEIGHT_RATE) >> 4
+        if own >= SMALL_ERROR or own <= -SMALL_ERROR:
+            adjust(weights, core["sets"][k], inputs, core["width"], own, WEIGHT_MAX)
+    for i in range(core["contexts"]):
+        seen = core["seen"][i]
+        entry = np.int64(core["histories"][i, seen])
+        core["histories"][i, seen] = adapted(entry, bit, core["rates"], HISTORY_LIMIT)
+        mixer.slots[core["cells"][i]] = core["successors"][seen, bit]
+    for m in range(MATCHES):
+        state = core["match_states"][m]
+        if state >= 0:
+            came = 1 if core["guesses"][m] == bit else 0
+            entry = np.int64(core["matches"][m, state])
+            core["matches"][m, state] = adapted(entry, came, core["rates"], MATCH_LIMIT)
+    if p1 > 0:
+        adapt_map(mixer.maps, 2 * node, core["model"], bit)
+        for k in range(MODEL_MAPS):
+            adapt_map(core["model_maps"], core["map_rows"][k], core["model"], bit)
+    adapt_map(mixer.maps, 2 * node + 1, mixed, bit)
+    adapt_map(core["hashed_maps"], core["hashed_row"], mixed, bit)

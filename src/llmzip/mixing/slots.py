@@ -1,0 +1,47 @@
+"""Slots: where contexts keep their bit histories, in tables that cannot grow.
+
+A slot has 16 bytes: a check of the context's hash, then the bit histories of up to 15 decisions, which are met
+one after the other: the first or second half of a byte, or a block of the vocabulary's tree. A context finds
+its slot, or one of two neighbours, by its check; otherwise it takes over the least known of the three.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from llmzip.jit import inlined
+from llmzip.mixing.layout import SLOT_BYTES as SIZE
+from llmzip.mixing.layout import slots_for
+
+NEIGHBOURHOOD = 7  # slots for the parts of one byte differ in these bits of their number: one or two cache lines
+
+
+def new_slots(contexts: int, size: int) -> npt.NDArray[np.uint8]:
+    """Return the empty slots of all contexts, uint8[contexts * slots_for(size) * SIZE]."""
+    return np.zeros(contexts * slots_for(size) * SIZE, np.uint8)
+
+
+@inlined
+def place_of(context, contexts, value, slots):
+    """Return the place in `slots` for the hash `value` of a context, one of `contexts`."""
+    count = len(slots) // (contexts * SIZE)
+    return (context * count + ((value >> 8) & (count - 1))) * SIZE
+
+
+@inlined
+def find(place, check, slots):
+    """Return where the slot with the `check` (uint8) near `place` begins; another's is emptied if need be."""
+    worst, worst_rank = np.int64(0), np.int64(1 << 30)
+    for k in range(3):
+        at = place ^ (k * SIZE)
+        if slots[at] == check:
+            return at
+        # Histories are numbered by what they know, and every slot's use begins with one of the first decisions.
+        rank = max(np.int64(slots[at + 1]), max(np.int64(slots[at + 2]), np.int64(slots[at + 3])))
+        if rank < worst_rank:
+            worst, worst_rank = at, rank
+    for k in range(SIZE):
+        slots[worst + k] = 0
+    slots[worst] = check
+    return worst

@@ -1,0 +1,218 @@
+"""Model files: one ``.safetensors`` with weights, vocabulary and a JSON description.
+
+Matrices of 7-bit weights are packed, eight values in seven bytes. All metadata sits in one JSON string under
+the key ``llmzip``: safetensors writes several keys in random order, and a model is named by the SHA-256 of
+its file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from llmzip.errors import ModelError
+from llmzip.mixing.initial_state import Start
+from llmzip.mixing.layout import MOST_DICTIONARY_BYTES
+from llmzip.network.weights import LayerWeights, Matrix, OtherLayer, Weights
+from llmzip.vocabulary.tokenizer import Tokenizer
+
+FILE_VERSION = 0
+PROFILE = "exact-2"
+MAX_FILE_BYTES = 1 << 30
+NO_DICTIONARY = np.empty(0, np.uint16)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Hold a loaded model.
+
+    Attributes:
+        digest: SHA-256 of its file.
+        info: the JSON description.
+        start: start values of the mixer.
+        dictionary: uint16 tokens of a text in which frames find repeats from their beginning on.
+    """
+
+    weights: Weights
+    tokenizer: Tokenizer
+    digest: bytes
+    info: dict[str, Any]
+    start: Start
+    dictionary: npt.NDArray[np.uint16] = field(default_factory=lambda: NO_DICTIONARY)
+
+
+def pack7(q: np.ndarray) -> np.ndarray:
+    """Pack int8 values in [-64, 63], eight to seven bytes (uint8); zeros fill up the last eight."""
+    padded = np.zeros(-(-q.size // 8) * 8, np.int64)
+    padded[: q.size] = q.reshape(-1)
+    fields = (padded.reshape(-1, 8) + 64).astype(np.uint64)
+    words = np.bitwise_or.reduce(fields << (np.arange(8, dtype=np.uint64) * np.uint64(7)), axis=1)
+    return np.ascontiguousarray(words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :7]).reshape(-1)
+
+
+def unpack7(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Undo :func:`pack7`; raises ValueError if `packed` is not what it makes of so many values."""
+    count = math.prod(shape)
+    if packed.dtype != np.uint8 or packed.shape != (-(-count // 8) * 7,):
+        raise ValueError(f"weights packed as {packed.dtype} {packed.shape}, not as the shape {shape} needs")
+    words = np.zeros((packed.size // 7, 8), np.uint8)
+    words[:, :7] = packed.reshape(-1, 7)
+    fields = words.view("<u8") >> (np.arange(8, dtype=np.uint64) * np.uint64(7)) & np.uint64(127)
+    return (fields.astype(np.int16) - 64).astype(np.int8).reshape(-1)[:count].reshape(shape)
+
+
+def _parts(layer: LayerWeights | OtherLayer) -> dict[str, Matrix | np.ndarray]:
+    """Return what a layer consists of by its names in a file."""
+    if isinstance(layer, OtherLayer):
+        return {name.replace("_", ".", 1): part for name, part in layer.parts().items()}
+    return {
+        "token.in": layer.token_in,
+        "token.out": layer.token_out,
+        "channel.up": layer.channel_up,
+        "channel.down": layer.channel_down,
+        "token.shift": layer.token_shift,
+        "token.forget_bias": layer.forget_bias,
+        "channel.shift": layer.channel_shift,
+    }
+
+
+def dump(
+    weights: Weights,
+    tokenizer: Tokenizer,
+    info: dict[str, Any],
+    start: Start | None = None,
+    dictionary: npt.NDArray[np.uint16] = NO_DICTIONARY,
+) -> bytes:
+    """Return the bytes of a model file; the same input gives the same bytes. Without `start` the mixer is untrained."""
+    named: dict[str, Matrix | np.ndarray] = {"embedding": weights.embedding}
+    for i, layer in enumerate(weights.layers):
+        named |= {f"layers.{i}.{name}": part for name, part in _parts(layer).items()}
+    named |= {"head.cluster": weights.head_cluster, "head.token": weights.head_token}
+    tensors = {}
+    for name, part in named.items():
+        if isinstance(part, Matrix):
+            tensors[name + ".packed"] = pack7(part.q)
+            tensors[name + ".scale"] = part.scale
+        else:
+            tensors[name] = part
+    tensors["head.cluster.starts"] = weights.cluster_starts
+    tensors["vocabulary.bytes"] = np.frombuffer(b"".join(tokenizer.tokens), np.uint8)
+    tensors["vocabulary.lengths"] = np.array([len(t) for t in tokenizer.tokens], np.uint8)
+    tensors["vocabulary.ranks"] = tokenizer.ranks.astype(np.int32)
+    tensors.update((start or Start.untrained(model=True)).tensors())
+    if len(dictionary):
+        tensors["dictionary"] = dictionary
+    header = {
+        **info,
+        "version": FILE_VERSION,
+        "profile": PROFILE,
+        "width": weights.width,
+        "hidden": weights.hidden,
+        "layers": len(weights.layers),
+        "vocab": weights.vocab,
+    }
+    if weights.arch != "gated":
+        header["arch"] = weights.arch
+    text = json.dumps(header, sort_keys=True, ensure_ascii=True)
+    return save(tensors, {"llmzip": text})
+
+
+def _description(data: bytes) -> dict[str, Any]:
+    """Return the JSON description of a model file (safetensors: u64 length, JSON header, tensors)."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > len(data) - 8:
+        raise ModelError("this is not an llmzip model file (llmzip train makes one)")
+    try:
+        info = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["llmzip"])
+        for key in ("version", "width", "hidden", "layers", "vocab"):
+            if not isinstance(info[key], int) or info[key] < 0:
+                raise ValueError(key)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError("this is not an llmzip model file (llmzip train makes one)") from error
+    found = info["version"], info.get("profile")
+    if found != (FILE_VERSION, PROFILE):
+        raise ModelError(
+            f"the model is of version {found[0]}, {found[1]}, and this llmzip reads {FILE_VERSION}, {PROFILE} only "
+            "(train it again, or use the llmzip that made it)"
+        )
+    return info
+
+
+def parse(data: bytes) -> Model:
+    """Load a model from the bytes of its file; raises ModelError for anything that is not a sound model."""
+    info = _description(data)
+    try:
+        tensors = load(data)
+        return _build(tensors, info, hashlib.sha256(data).digest())
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"the model file is damaged: {error}") from error
+
+
+def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) -> Model:
+    width, hidden, vocab, layers = (info[k] for k in ("width", "hidden", "vocab", "layers"))
+
+    def integers(name: str, kind: type[np.integer]) -> np.ndarray:
+        if tensors[name].dtype != kind or tensors[name].ndim != 1:
+            raise ModelError(f"the model's {name} has the wrong type or shape")
+        return tensors[name]
+
+    def matrix(name: str, rows: int, columns: int) -> Matrix:
+        return Matrix(unpack7(tensors[name + ".packed"], (rows, columns)), tensors[name + ".scale"])
+
+    def layer(at: str) -> Any:
+        if arch == "gated":
+            return LayerWeights(
+                token_shift=tensors[at + "token.shift"],
+                token_in=matrix(at + "token.in", 3 * width, width),
+                forget_bias=tensors[at + "token.forget_bias"],
+                token_out=matrix(at + "token.out", width, width),
+                channel_shift=tensors[at + "channel.shift"],
+                channel_up=matrix(at + "channel.up", hidden, width),
+                channel_down=matrix(at + "channel.down", width, hidden),
+            )
+        from llmzip.network.architectures.registry import LAYERS
+
+        if arch not in LAYERS:
+            raise ModelError(f"the model's architecture is not one that this llmzip knows: {arch} (update llmzip)")
+        parts: dict[str, Any] = {}
+        for part, shape in LAYERS[arch].shapes(width, hidden).items():
+            name = at + part.replace("_", ".", 1)
+            parts[part] = matrix(name, *shape) if len(shape) == 2 else tensors[name]
+        return LAYERS[arch](**parts)
+
+    arch = info.get("arch", "gated")
+    built = [layer(f"layers.{i}.") for i in range(layers)]
+    starts = integers("head.cluster.starts", np.int32)
+    weights = Weights(
+        embedding=matrix("embedding", vocab + 1, width),
+        layers=tuple(built),
+        head_cluster=matrix("head.cluster", len(starts), width),
+        head_token=matrix("head.token", vocab, width),
+        cluster_starts=starts,
+    )
+    offsets = np.cumsum([0, *integers("vocabulary.lengths", np.uint8).tolist()])
+    if len(offsets) != vocab + 1:
+        raise ModelError("the model's vocabulary has the wrong size")
+    blob, ranks = integers("vocabulary.bytes", np.uint8), integers("vocabulary.ranks", np.int32)
+    dictionary = integers("dictionary", np.uint16) if "dictionary" in tensors else NO_DICTIONARY
+    too_long = len(dictionary) > MOST_DICTIONARY_BYTES  # even if all its tokens are single bytes
+    if too_long or (dictionary >= vocab).any() or np.diff(offsets)[dictionary].sum() > MOST_DICTIONARY_BYTES:
+        raise ModelError("the model's dictionary holds unknown tokens, or too much text (train it again)")
+    tokenizer = Tokenizer.from_arrays(blob, offsets, ranks)
+    return Model(weights, tokenizer, digest, info, Start.from_tensors(tensors), dictionary)
+
+
+def read(path: Path) -> Model:
+    """Load a model file."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ModelError("the model file is larger than 1 GiB")
+    return parse(path.read_bytes())

@@ -1,0 +1,171 @@
+"""Find models: the shipped ones by name or number, a user's by path, by name or by the id in an archive."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmzip.errors import ModelError, ModelMismatchError
+
+if TYPE_CHECKING:
+    from llmzip.mixing.initial_state import Start
+    from llmzip.model.file import Model
+
+SUFFIX = ".safetensors"
+DEFAULT = "default"
+NONE = "none"  # no language model
+NONE_FILE = "none.safetensors"  # beside the shipped models
+SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
+
+# Shipped models: archive number -> (name, SHA-256 of the file). A number is never given to another file.
+SHIPPED: dict[int, tuple[str, str]] = {
+    4: ("default", "e3fe11954adf6cb47493242d409b688e3a1af5a9399736e43b1c512180532d9f"),
+}
+
+# The SHA-256 of none.safetensors, the start values of frames without a language model, which their checksums include.
+NONE_SHIPPED = "972e3e56b1c5bb1e888c3a9e03723c954798a697344c8a283d8aedb881cbc6b2"
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the shipped models: inside the package, or beside `src` in a checkout."""
+    inside = Path(__file__).parents[1] / "models"
+    return inside if inside.is_dir() else Path(__file__).parents[3] / "models"
+
+
+def _search_path() -> list[Path]:
+    found: list[Path] = []
+    for entry in filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep)):
+        path = Path(entry)
+        found += sorted(path.glob("*" + SUFFIX)) if path.is_dir() else [path]
+    return found
+
+
+def available() -> dict[str, Path]:
+    """Return the models that can be given by name: the shipped ones and those on LLMZIP_MODEL_PATH."""
+    shipped = [shipped_folder() / (name + SUFFIX) for name, _ in SHIPPED.values()]
+    found: dict[str, Path] = {}
+    for path in [*shipped, *_search_path()]:
+        if path.name.endswith(SUFFIX) and path.is_file():
+            found.setdefault(path.name.removesuffix(SUFFIX), path)
+    return found
+
+
+def digest_of(path: Path) -> bytes:
+    """Return the SHA-256 of a model file, which names it in archives."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def locate(name: str) -> Path:
+    """Return the file of the model called `name`: a path, a shipped name, or a name on LLMZIP_MODEL_PATH."""
+    if name == NONE:
+        raise ModelError("none means no language model, and here one is needed (give its name or file)")
+    if name.endswith(SUFFIX) or os.sep in name:
+        path = Path(name)
+        if not path.is_file():
+            raise ModelError(f"there is no model file {name}")
+        return path
+    candidates = [shipped_folder() / (name + SUFFIX), *_search_path()]
+    for path in candidates:
+        if path.name == name + SUFFIX and path.is_file():
+            return path
+    hint = f"see llmzip models list; give a {SUFFIX} file, or put it on {SEARCH_PATH}"
+    raise ModelError(f"there is no model called {name} ({hint})")
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: Path, _size: int, _mtime_ns: int) -> Model:
+    from llmzip.model import file as modelfile
+
+    return modelfile.read(path)
+
+
+@functools.lru_cache(maxsize=64)
+def _identity(path: Path, _size: int, _mtime_ns: int) -> bytes:
+    return digest_of(path)[:8]
+
+
+def load(name: str = DEFAULT) -> Model:
+    """Load a model by name or path; kept in memory for the next call."""
+    path = locate(name)
+    stat = path.stat()
+    return _read(path, stat.st_size, stat.st_mtime_ns)
+
+
+def number_of(digest: bytes) -> int | None:
+    """Return the archive number of a shipped model, or None for any other."""
+    for number, (_, shipped) in SHIPPED.items():
+        if digest.hex() == shipped:
+            return number
+    return None
+
+
+def name_of(number: int) -> str | None:
+    """Return the name of a shipped model, or None if this version does not know the number."""
+    return SHIPPED[number][0] if number in SHIPPED else None
+
+
+def title(number: int | None, identity: bytes | None) -> str:
+    """Return what to call the model that an archive names: arguments as for :func:`for_archive`."""
+    if number is not None:
+        return name_of(number) or f"number {number}"
+    return identity.hex() if identity else NONE
+
+
+def for_archive(number: int | None, identity: bytes | None, named: str | None) -> Model:
+    """Load the model an archive was made with.
+
+    The archive tells either the `number` of a shipped model or the `identity` of another (the first eight
+    bytes of its SHA-256), or neither if its header is lost: then the checksum tells whether the guess was right.
+    `named` is the user's choice, if any. Raises ModelError that says which model it
+    must be and where to put it.
+    """
+    if number is not None:
+        if number not in SHIPPED:
+            known = "which only earlier versions of llmzip have (install one of them)"
+            if number > max(SHIPPED):
+                known = "which this llmzip does not know (update it)"
+            raise ModelError(f"made with shipped model number {number}, {known}")
+        name, shipped = SHIPPED[number]
+        model = load(named or name)
+        if model.digest.hex() != shipped:
+            reason = f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}"
+            raise ModelMismatchError(f"{reason} ({'leave out -m' if named else 'install llmzip again'})")
+        return model
+    if identity is None:
+        return load(named or DEFAULT)
+    wanted = identity.hex()
+    if named is not None:
+        model = load(named)
+        if model.digest[:8] != identity:
+            raise ModelMismatchError(
+                f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE"
+            )
+        return model
+    for path in _search_path():
+        if path.is_file():
+            stat = path.stat()
+            if _identity(path, stat.st_size, stat.st_mtime_ns) == identity:  # asked again for every frame
+                return load(str(path))
+    raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")
+
+
+def for_bytes() -> tuple[Start, bytes]:
+    """Return the start values for frames without a language model, and their identity, 32 bytes.
+
+    Raises ModelError if the package's file is damaged: its checksums would blame the archives.
+    """
+    from safetensors.numpy import load
+
+    from llmzip.mixing.initial_state import Start
+
+    data = (shipped_folder() / NONE_FILE).read_bytes()
+    digest = hashlib.sha256(data)
+    if digest.hexdigest() != NONE_SHIPPED:
+        raise ModelError(
+            f"{NONE_FILE} is not the one of this version: the installation is damaged (install llmzip again)"
+        )
+    return Start.from_tensors(load(data)), digest.digest()

@@ -1,0 +1,1 @@
+"""Token mixers other than the gated recurrence."""

@@ -1,0 +1,85 @@
+"""The output layer: the two softmax levels of a token."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llmzip.exp2 import exp2_table
+from llmzip.jit import inlined, unowned
+from llmzip.network.softmax import multiply, running_sums
+from llmzip.vocabulary.tree import ClusteredTree
+
+
+class Head(NamedTuple):
+    """Hold the output layer and the table for its frequencies.
+
+    Attributes:
+        weights: int8[V, d], a row for each token.
+        cluster_scales: float32[C], the scales of the clusters' products.
+        token_scales: float32[V], the scales of the rows of `weights`.
+        exp2: int32[4096], from distribution.exp2_table.
+    """
+
+    weights: npt.NDArray[np.int8]
+    cluster_scales: npt.NDArray[np.float32]
+    token_scales: npt.NDArray[np.float32]
+    exp2: npt.NDArray[np.int32]
+
+
+class Work(NamedTuple):
+    """Hold buffers for the softmax levels: acc int32[n], and sums int64[n + 1] of the clusters and inside one."""
+
+    acc: npt.NDArray[np.int32]
+    sums: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]
+
+
+def new_head(
+    weights: npt.NDArray[np.int8],
+    cluster_scales: npt.NDArray[np.float32],
+    token_scales: npt.NDArray[np.float32],
+) -> Head:
+    """Return the head with its table; the arrays must be contiguous."""
+    return Head(weights, cluster_scales, token_scales, exp2_table())
+
+
+def new_work(tree: ClusteredTree) -> Work:
+    """Return buffers that are large enough for the clusters and for every cluster's rows."""
+    choices = max(len(tree.starts) - 1, int(np.diff(tree.starts).max()))
+    return Work(np.empty(choices, np.int32), *np.empty((2, choices + 1), np.int64))
+
+
+@inlined
+def borrowed_work(work):
+    """Return the buffers as arrays without owners, for kernels."""
+    return Work(unowned(work.acc), unowned(work.sums), unowned(work.inner))
+
+
+@inlined
+def borrowed_head(head):
+    """Return the head with arrays without owners, for kernels."""
+    return Head(unowned(head.weights), unowned(head.cluster_scales), unowned(head.token_scales), unowned(head.exp2))
+
+
+@inlined
+def likeliest(choices, sums):
+    """Return the first of the most frequent of so many choices."""
+    best, most = np.int64(0), np.int64(0)
+    for i in range(choices):
+        frequency = sums[i + 1] - sums[i]
+        if frequency > most:
+            best, most = np.int64(i), frequency
+    return best
+
+
+@inlined
+def enter(cluster, q, scale, head, tree, work):
+    """Make the sums of the tokens of `cluster`; return the first of them and their number."""
+    first, end = tree.starts[cluster], tree.starts[cluster + 1]
+    acc = work.acc[: end - first]
+    multiply(head.weights, first, q, acc)
+    running_sums(acc, scale, head.token_scales[first:end], head.exp2, work.inner)
+    return np.int64(first), np.int64(end - first)

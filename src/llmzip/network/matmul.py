@@ -1,0 +1,218 @@
+"""Carriers: the ways to compute an exact integer matrix product.
+
+``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every carrier, so
+the fastest one on a machine may be taken:
+
+- ``vnni``: a compiled kernel on groups of four int8 (x86 ``vpdpbusd``), where the CPU has VNNI;
+- ``int16``: one on pairs of int16 (x86 ``vpmaddwd``), fastest elsewhere;
+- ``int8``: ``torch._int_mm``; weights of 7 bits keep oneDNN's int16 pair sums from saturating without VNNI;
+- ``float32``: a float matrix product carrying integers, exact in any order while K * 127 * 63 < 2^24, so K is
+  cut into blocks of 2048. The only one that also runs on CUDA (:mod:`llmzip.network.torch_device`).
+
+A carrier is used only after it has multiplied worst-case operands correctly on this machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from llmzip.errors import HardwareError
+from llmzip.jit import jit
+from llmzip.network.matmul_int16 import pack_pairs, pair_product
+from llmzip.network.matmul_vnni import QUAD, available, pack_quads, quad_product
+
+K_BLOCK = 2048
+RECHECK_FAILED = "this machine computed two different matrix products (test its memory)"
+RECHECK_EVERY = 128  # rows
+Product = Callable[[np.ndarray, np.ndarray], None]  # (q int16 [M, K], acc int32 [M, N]) -> acc is written
+
+
+def packed_product(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
+    """Write the product of int16 `q` and packed weights into `acc`, in kernels: by the kernel they are packed for."""
+    raise NotImplementedError  # kernels get one of those below
+
+
+@overload(packed_product)
+def _packed_product(q, packed, acc):  # noqa: ARG001 - chosen by type
+    if packed.dtype == numba.types.uint8:
+        return lambda q, packed, acc: quad_product(q, packed, acc)
+    return lambda q, packed, acc: pair_product(q, packed, acc)
+
+
+@jit
+def _multiply(q, packed, acc):
+    packed_product(q, packed, acc)
+
+
+PACKERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"int16": pack_pairs}
+if available():
+    PACKERS["vnni"] = pack_quads
+
+
+def _bind_packed(weight: np.ndarray, pack: Callable[[np.ndarray], np.ndarray]) -> Product:
+    """Bind int8 ``[N, K]`` to a compiled kernel, whose blocks are padded with zeros."""
+    n, k = weight.shape
+    packed = pack(weight)
+    padded = packed.shape[0] * packed.shape[2], packed.shape[1] * packed.shape[3]
+    if padded == weight.shape:
+        return lambda q, acc: _multiply(q, packed, acc)
+
+    def product(q: np.ndarray, acc: np.ndarray) -> None:
+        wide_q = np.zeros((len(q), padded[1]), np.int16)
+        wide_q[:, :k] = q
+        wide = np.empty((len(q), padded[0]), np.int32)
+        _multiply(wide_q, packed, wide)
+        acc[:] = wide[:, :n]
+
+    return product
+
+
+def bind_vnni(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to the kernel on groups of four."""
+    return _bind_packed(weight, pack_quads)
+
+
+def bind_int16(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to the kernel on pairs."""
+    return _bind_packed(weight, pack_pairs)
+
+
+def bind_int8(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to ``torch._int_mm``."""
+    import torch
+
+    transposed = torch.from_numpy(np.ascontiguousarray(weight)).t()
+
+    def product(q: np.ndarray, acc: np.ndarray) -> None:
+        torch._int_mm(torch.from_numpy(q.astype(np.int8)), transposed, out=torch.from_numpy(acc))
+
+    return product
+
+
+def bind_float32(weight: np.ndarray) -> Product:
+    """Bind int8 ``[N, K]`` to float32 products over blocks of K, summed in int32."""
+    import torch
+
+    k = weight.shape[1]
+    blocks = [
+        (slice(a, a + K_BLOCK), torch.from_numpy(weight[:, a : a + K_BLOCK].T.astype(np.float32)))
+        for a in range(0, k, K_BLOCK)
+    ]
+
+    def product(q: np.ndarray, acc: np.ndarray) -> None:
+        rows = torch.from_numpy(q.astype(np.float32))
+        total = torch.from_numpy(acc)
+        for i, (part, block) in enumerate(blocks):
+            exact = torch.mm(rows[:, part], block)
+            total.copy_(exact) if i == 0 else total.add_(exact.to(torch.int32))
+
+    return product
+
+
+BINDERS: dict[str, Callable[[np.ndarray], Product]] = {
+    "int16": bind_int16,
+    "int8": bind_int8,
+    "float32": bind_float32,
+}
+if available():
+    BINDERS["vnni"] = bind_vnni
+
+
+def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> bool:
+    """Multiply worst-case operands of `shape` (N, K) and tell whether every sum is right.
+
+    Random operands do not saturate: all entries are at +-127 and +-63, in rows of equal and of alternating
+    sign.
+    """
+    n, k = shape
+    sign = np.where(np.arange(k) % 3 == 0, -1, 1)
+    weight = np.full((n, k), 63, np.int8)
+    weight[:, -1] = 62 + k % 2  # makes the sums odd: beyond 2^24 float32 would round them
+    weight[1::3] = -63
+    weight[2::3] = 63 * sign
+    q = np.full((rows, k), 127, np.int16)
+    q[1::3] = 127 * sign
+    q[2::3] = -127
+    acc = np.empty((rows, n), np.int32)
+    bind(weight)(q, acc)
+    return bool(np.array_equal(acc, q.astype(np.float64) @ weight.astype(np.float64).T))
+
+
+def _seconds(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> float:
+    n, k = shape
+    product = bind(np.ones(shape, np.int8))
+    q, acc = np.ones((rows, k), np.int16), np.empty((rows, n), np.int32)
+    product(q, acc)
+    start = time.perf_counter()
+    for _ in range(3):
+        product(q, acc)
+    return time.perf_counter() - start
+
+
+def fits_quads(shapes: Iterable[tuple[int, int]]) -> bool:
+    """Tell whether the rows of all (N, K) are whole groups of four, as the network needs them on ``vnni``."""
+    return not any(k % QUAD for _, k in shapes)
+
+
+def candidates() -> list[str]:
+    """Return the carriers worth trying here, the likely best first.
+
+    Importing torch takes seconds, and its threads get in the way of ours: it is the reserve.
+    """
+    if numba.config.DISABLE_JIT:
+        return ["float32"]
+    return ["vnni", "int16"] if available() else ["int16"]
+
+
+def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
+    """Return the fastest carrier that is exact for every (N, K) of `shapes` at one row and at `rows` rows.
+
+    Raises HardwareError if none is.
+    """
+    distinct = sorted(set(shapes))
+    likely = candidates()
+    if not fits_quads(distinct):
+        likely = [name for name in likely if name != "vnni"]
+    reserve = [] if numba.config.DISABLE_JIT else ["int8", "float32"]
+    for names in (likely, reserve):
+        exact = [n for n in names if all(self_test(BINDERS[n], s, r) for s in distinct for r in {1, rows})]
+        if len(exact) == 1:
+            return exact[0]
+        if exact:
+            return min(exact, key=lambda name: sum(_seconds(BINDERS[name], s, rows) for s in distinct))
+    raise HardwareError("this machine multiplies integers wrongly in every way known to llmzip (see llmzip doctor)")
+
+
+@jit
+def _row_differs(q, weight, acc):
+    """Tell whether `acc` ``[N]`` is not the product of `q` ``[K]`` and `weight` ``[N, K]``, by plain sums."""
+    for n in range(weight.shape[0]):
+        total = np.int32(0)
+        for k in range(weight.shape[1]):
+            total += np.int32(q[k]) * np.int32(weight[n, k])
+        if total != acc[n]:
+            return True
+    return False
+
+
+def rechecked(product: Product, weight: np.ndarray) -> Product:
+    """Recompute about 1 % of the rows of `product` another way: bad hardware must not cost anybody a file."""
+    rows, checks = 0, 0
+
+    def checked(q: np.ndarray, acc: np.ndarray) -> None:
+        nonlocal rows, checks
+        product(q, acc)
+        rows += len(q)
+        while rows >= RECHECK_EVERY:
+            rows -= RECHECK_EVERY
+            row = checks % len(q)  # every row of a batch has its turn
+            checks += 1
+            if _row_differs(q[row], weight, acc[row]):
+                raise HardwareError(RECHECK_FAILED)
+
+    return checked

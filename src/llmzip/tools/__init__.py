@@ -1,0 +1,1 @@
+"""The library halves of bench, inspect, generate and doctor."""

@@ -1,0 +1,112 @@
+"""Write text by decompressing random bits: see docs/generate.md.
+
+The decoder turns bits into the text that an encoder would have given these bits. When they are random, every
+text comes as often as the model says that it should.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from llmzip.coding import range_coder
+from llmzip.coding.token_coder import Engine, Walker
+from llmzip.model.file import Model
+from llmzip.network.cpu import Prediction
+from llmzip.tools.token_probabilities import Floats, TokenProbabilities
+from llmzip.vocabulary.tree import DecisionTree
+
+Decode = Callable[[Prediction], int]  # the next token, from what the network predicts
+
+
+def random_bits(size: int, seed: int | None) -> bytes:
+    """Return so many bytes of randomness, always the same ones for a seed."""
+    if seed is None:
+        return os.urandom(size)
+    return hashlib.shake_256(f"llmzip generate {seed}".encode()).digest(size)
+
+
+def generate(
+    model: Model,
+    prompt: bytes,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    seed: int | None = None,
+    mixed: bool = False,
+) -> Iterator[bytes]:
+    """Go on with `prompt`: yield tokens until there are `length` bytes, the last one cut.
+
+    Args:
+        model: the model to ask.
+        prompt: text to go on from, or none.
+        length: bytes to write.
+        temperature: below 1 the language model is surer of its guesses than it is, above 1 less sure.
+        top_k: take the likeliest so many tokens only; 0 for all.
+        seed: what the random bits are made of; None for bits that nobody has seen before.
+        mixed: decode exactly as for archives, with what the text itself has shown; without temperature and top_k.
+    """
+    engine = Engine(model)
+    session = engine.session(1)
+    # A decision takes two bytes at most, and the decoder is four bytes ahead.
+    payload = np.frombuffer(random_bits(2 * engine.tree.height * length + 8, seed), np.uint8).copy()
+    tokens = engine.tokenizer.encode(prompt).tolist()
+    seen = session.run(np.array([[engine.begin]], np.int32))
+    if mixed:
+        walker = engine.begin_walk([len(prompt) + length + int(engine.lengths.max())])
+        state, scrap = range_coder.new_encoder(), np.empty(2 * engine.tree.height * (len(tokens) + 1), np.uint8)
+    for token in tokens:
+        if mixed:  # encoded, so that the mixer has seen it; nobody needs the code
+            walker.encode(np.array([[token]], np.int32), seen, state, scrap)
+        seen = session.run(np.array([[token]], np.int32))
+    decode = _as_for_archives(walker, payload) if mixed else _by_model(engine, payload, temperature, top_k)
+    while length > 0:
+        token = decode(seen)
+        piece = model.tokenizer.tokens[token][:length]
+        length -= len(piece)
+        yield piece
+        seen = session.run(np.array([[token]], np.int32))
+
+
+def _as_for_archives(walker: Walker, payload: np.ndarray) -> Decode:
+    """Return the decoder of archives."""
+    state, out = range_coder.new_decoder(payload), np.empty(1, np.int32)
+
+    def decode(seen: Prediction) -> int:
+        walker.decode(slice(0, 1), seen, state, payload, out)
+        return int(out[0])
+
+    return decode
+
+
+def _by_model(engine: Engine, payload: np.ndarray, temperature: float, top_k: int) -> Decode:
+    """Return a decoder that goes the same way by the language model's probabilities alone."""
+    state, probabilities = range_coder.new_decoder(payload), TokenProbabilities(engine)
+    tree = DecisionTree.build(engine.tokenizer.tokens)  # with ranges and bits, which the engine's lacks
+
+    def decode(seen: Prediction) -> int:
+        below = _sums(probabilities.of(seen, temperature=temperature)[0, 0], top_k)
+        node = 0
+        while node >= 0:
+            low, middle, high = below[tree.lo[node]], below[tree.mid[node]], below[tree.hi[node]]
+            if low < middle < high:
+                share = int((high - middle) / (high - low) * 65536)
+                share = min(max(share, 1), 65535)
+                bit = int(range_coder.decode_bit(state, payload, share))  # type: ignore[no-untyped-call]
+            else:
+                bit = int(middle == low)  # nothing is left on the other side
+            node = int(tree.right[node] if bit else tree.left[node])
+        return ~node
+
+    return decode
+
+
+def _sums(row: Floats, top_k: int) -> Floats:
+    """Return the running sums of the `top_k` largest probabilities, of all if it is 0."""
+    if 0 < top_k < len(row):
+        row = np.where(row >= np.partition(row, -top_k)[-top_k], row, 0)
+    return np.concatenate([[0.0], np.cumsum(row)])

@@ -1,0 +1,212 @@
+"""Where the bits of a text go: what each token costs, and what each part of the compressor thought of it.
+
+The text is encoded as for an archive, lanes and all, but one token at a time, with a look at the coder and at the
+kernel's trace after each. Beside it, the language model is asked for its guesses in floating point, and the bytes
+are coded once more without a language model.
+"""
+
+from __future__ import annotations
+
+import lzma
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmzip.coding import lanes, range_coder, token_kernels
+from llmzip.coding.byte_coder import ByteCoder
+from llmzip.coding.token_coder import Engine, Walker
+from llmzip.mixing.layout import MATCHES
+from llmzip.mixing.logistic import STRETCHED_BIT
+from llmzip.mixing.trace import VOICES
+from llmzip.tools.token_probabilities import Floats, TokenProbabilities
+
+GUESSES = 4
+STRETCH_ROWS = 64  # of probabilities at once: each has an entry for every token
+PASSAGE_BYTES = 60
+MATCH_SHOWN = 12  # bytes
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Hold a token that the language model expected, and how much."""
+
+    text: bytes
+    probability: float
+
+
+@dataclass(frozen=True)
+class Token:
+    """Hold what one token cost, in bits, and who expected what.
+
+    Attributes:
+        text: its bytes.
+        bits: what it cost in the archive.
+        model_bits: what it would cost by the language model alone.
+        end_bits: what of `bits` went to decisions whether a token ends.
+        context_bits: what its bytes cost without the language model, by contexts and matches.
+        pulls: by voice, how far it moved the odds of what came, in bits; negative if it spoke for something else.
+        guesses: the language model's best, the likeliest first.
+        match: the text that the longest repeat found in this text would go on with, if there is one; of repeats
+            found in the model's dictionary nothing is shown, as the text there may be private.
+        match_length: the bytes that the repeat agrees on.
+    """
+
+    text: bytes
+    bits: float
+    model_bits: float
+    end_bits: float
+    context_bits: float
+    pulls: dict[str, float]
+    guesses: tuple[Guess, ...]
+    match: bytes
+    match_length: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Hold a dear passage: its tokens are those from number `first` on, before `end`."""
+
+    first: int
+    end: int
+    text: bytes
+    bits: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Hold the tokens of a text in their order, the lanes it was cut into, and xz's size for it."""
+
+    tokens: tuple[Token, ...]
+    lane_count: int
+    xz_bytes: int
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of the text."""
+        return sum(len(token.text) for token in self.tokens)
+
+    def total(self, kind: str) -> float:
+        """Return the sum of an attribute of all tokens, one of those that count bits."""
+        return float(sum(getattr(token, kind) for token in self.tokens))
+
+    def dearest(self, count: int) -> list[Passage]:
+        """Return the dearest passages of some dozen bytes that do not overlap, the dearest first."""
+        starts = np.cumsum([0, *(len(token.text) for token in self.tokens)])
+        sums = np.cumsum([0, *(token.bits for token in self.tokens)])
+        ends = np.searchsorted(starts, starts[:-1] + PASSAGE_BYTES).clip(max=len(self.tokens))
+        found: list[Passage] = []
+        for first in np.argsort(sums[:-1] - sums[ends], kind="stable").tolist():
+            end = int(ends[first])
+            if all(end <= other.first or other.end <= first for other in found):
+                text = b"".join(token.text for token in self.tokens[first:end])
+                found.append(Passage(first, end, text, float(sums[end] - sums[first])))
+                if len(found) == count:
+                    break
+        return found
+
+
+def inspect(engine: Engine, plain: ByteCoder, data: bytes, *, progress: Progress | None = None) -> Inspection:
+    """Encode `data`, one byte or more, as one frame with the `engine`, and tell where the bits went.
+
+    `plain` codes it without a language model.
+    """
+    texts = engine.tokenizer.tokens
+    ids = engine.tokenizer.encode(data)
+    count = lanes.lanes_for(len(ids))
+    grid = lanes.cut(ids, count)
+    without = iter(_context_bits(plain, data, [len(texts[i]) for i in ids.tolist()]))
+    places = [(lane, step) for lane in range(count) for step in range(len(grid)) if grid[step, lane] >= 0]
+    context_bits = dict(zip(places, without, strict=True))
+    found: dict[tuple[int, int], Token] = {}
+    for place, token in _encoded(engine, grid, context_bits):
+        found[place] = token
+        if progress:
+            progress(len(token.text))
+    xz = len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+    return Inspection(tuple(found[place] for place in places), count, xz)
+
+
+def _encoded(
+    engine: Engine, grid: np.ndarray, context_bits: dict[tuple[int, int], float]
+) -> Iterator[tuple[tuple[int, int], Token]]:
+    """Encode a grid of tokens one by one; yield what each of them cost, in the order of coding."""
+    count, texts = grid.shape[1], engine.tokenizer.tokens
+    walker = engine.begin_walk(engine.lane_bytes(grid), traced=engine.tree.height)
+    session, state = engine.session(count), range_coder.new_encoder()
+    out = np.empty(2 * engine.tree.height * (grid.size + 1), np.uint8)
+    probabilities = TokenProbabilities(engine)
+    stretch = max(1, STRETCH_ROWS // count)
+    for at in range(0, len(grid), stretch):
+        seen = session.run(lanes.inputs_of(grid, engine.begin, at, stretch))
+        rows = probabilities.of(seen)
+        for t in range(len(rows)):
+            now = type(seen)(seen.cluster_acc[t : t + 1], seen.hidden[t : t + 1], seen.scale[t : t + 1])
+            for lane, token in enumerate(grid[at + t].tolist()):
+                if token < 0:
+                    continue
+                match, length = _match(walker, lane)
+                alone = np.full((1, count), -1, np.int32)
+                alone[0, lane] = token
+                before = range_coder.bits_written(state)
+                walker.encode(alone, now, state, out)
+                bits = range_coder.bits_written(state) - before
+                model_bits, end_bits, pulls = _heard(walker)
+                guesses = _best(rows[t, lane], texts)
+                place = lane, at + t
+                others = model_bits, end_bits, context_bits[place], pulls, guesses
+                yield place, Token(texts[token], bits, *others, match, length)
+
+
+def _context_bits(plain: ByteCoder, data: bytes, sizes: list[int]) -> list[float]:
+    """Return what each piece of `data` costs without a language model; `sizes` are their bytes."""
+    history, mixer = plain.begin_walk(len(data))
+    state, out = range_coder.new_encoder(), np.empty(2 * plain.tree.height * (len(data) + 1), np.uint8)
+    found, at, before = [], 0, range_coder.bits_written(state)
+    for size in sizes:
+        piece = np.frombuffer(data[at : at + size], np.uint8).copy()
+        token_kernels.encode_bytes(piece, plain.tree, history, mixer, state, out)  # type: ignore[no-untyped-call]
+        now = range_coder.bits_written(state)
+        found.append(now - before)
+        at, before = at + size, now
+    return found
+
+
+def _heard(walker: Walker) -> tuple[float, float, dict[str, float]]:
+    """Return `model_bits`, `end_bits` and `pulls` of the token that was coded last, and empty the trace."""
+    core = walker.mixer.core[0]
+    said = walker.mixer.trace[: core["traced"]]
+    core["traced"] = 0
+    pulls = np.where(said["bit"], 1, -1) @ said["pulls"] / STRETCHED_BIT
+    end_bits = _bits(said["p"], said["bit"])[said["ending"] == 1]
+    return float(_bits(said["model"], said["bit"]).sum()), float(end_bits.sum()), dict(zip(VOICES, pulls, strict=True))
+
+
+def _bits(p: np.ndarray, bit: np.ndarray) -> Floats:
+    """Return what bits cost whose probabilities of being 1 are `p`, in 2^-16."""
+    found: Floats = 16 - np.log2(np.where(bit, p, (1 << 16) - p))
+    return found
+
+
+def _best(row: Floats, texts: list[bytes]) -> tuple[Guess, ...]:
+    """Return the likeliest tokens."""
+    best = np.argpartition(row, -GUESSES)[-GUESSES:]
+    best = best[np.argsort(-row[best])]
+    return tuple(Guess(texts[i], float(row[i])) for i in best.tolist())
+
+
+def _match(walker: Walker, lane: int) -> tuple[bytes, int]:
+    """Return what the longest repeat known to a lane goes on with, and how many bytes it agrees on; b"" for none.
+
+    The text of the model's dictionary, the last lane, is not told.
+    """
+    record, lanes_ = walker.history.lanes[lane], walker.history.lanes
+    for m in range(MATCHES):
+        if record["expected"][m] >= 0 and record["length"][m] > 0:
+            start, owner = int(record["pointer"][m]), int(record["owner"][m])
+            shown = MATCH_SHOWN if owner < len(lanes_) - 1 else 0
+            coded = walker.history.text[start : min(start + shown, int(lanes_[owner]["at"]))]
+            return coded.astype(np.uint8).tobytes(), int(record["length"][m])
+    return b"", 0

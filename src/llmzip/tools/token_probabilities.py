@@ -1,0 +1,38 @@
+"""What the language model alone thinks of whole tokens, in floating point: to look at, not to code with."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from llmzip.coding.token_coder import Engine
+from llmzip.exp2 import LOGIT_BITS
+from llmzip.network.cpu import Prediction
+from llmzip.network.matmul import bind_int16
+
+Floats = npt.NDArray[np.float64]
+
+
+class TokenProbabilities:
+    """Turn the exact network's predictions into probabilities of all tokens."""
+
+    def __init__(self, engine: Engine):
+        self._head, self._starts = engine.head, engine.tree.starts[:-1]
+        self._cluster_of = engine.tree.cluster_of
+        # One thread, unlike numpy's own product: beside other work, threads that wait for each other take a second.
+        self._product = bind_int16(engine.head.weights)
+
+    def of(self, seen: Prediction, *, temperature: float = 1.0) -> Floats:
+        """Return float64 ``[T, B, V]``; a `temperature` below 1 makes the model surer of its guesses, above 1 less."""
+        scale = seen.scale[..., None].astype(np.float64) / ((1 << LOGIT_BITS) * temperature)
+        clusters = seen.cluster_acc * scale * self._head.cluster_scales
+        hidden = seen.hidden.reshape(-1, seen.hidden.shape[-1])
+        acc = np.empty((len(hidden), len(self._cluster_of)), np.int32)
+        self._product(np.ascontiguousarray(hidden), acc)
+        tokens = acc.reshape(*seen.scale.shape, -1) * scale * self._head.token_scales
+        clusters = np.exp2(clusters - clusters.max(-1, keepdims=True))
+        peaks = np.maximum.reduceat(tokens, self._starts, axis=-1)
+        tokens = np.exp2(tokens - peaks[..., self._cluster_of])
+        share = clusters / clusters.sum(-1, keepdims=True) / np.add.reduceat(tokens, self._starts, axis=-1)
+        found: Floats = tokens * share[..., self._cluster_of]
+        return found

@@ -1,0 +1,1 @@
+"""Tokens: the byte-pair tokenizer and the decision tree of its vocabulary."""
