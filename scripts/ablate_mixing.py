@@ -83,7 +83,11 @@ SETS = (
     "likeliest token",
 )
 EDITS |= {
-    f"weights by {name}": ("mixing/mixer.py", rf'core\["sets"\]\[{k}\] = .*', f'core["sets"][{k}] = SET_STARTS[{k}]')
+    f"weights by {name}": (
+        "mixing/mixer.py",
+        rf'core\["weight_sets"\]\[{k}\] = .*',
+        f'core["weight_sets"][{k}] = WEIGHT_SET_STARTS[{k}]',
+    )
     for k, name in enumerate(SETS)
 }
 MODEL_EDITS: dict[str, tuple[str, str, str]] = {
@@ -121,7 +125,7 @@ def measure(model: str, files: list[str], edit: tuple[str, str, str] | None, cac
 
 
 def main() -> None:
-    """Print the table, dearest loss first."""
+    """Print the table, costliest loss first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+")
     parser.add_argument("--model", default="none")

@@ -54,7 +54,7 @@ class Variant:
 
 
 # What the others are compared with: the recipe of the model with number 3.
-AS_SHIPPED = {"lanes": 32, "matrix_rate": 0.02, "decay_from": 0.5}
+AS_SHIPPED = {"lanes": 32, "matrix_learning_rate": 0.02, "decay_from": 0.5}
 VARIANTS = {
     "as shipped": Variant(),
     "another seed": Variant(seed=2),
@@ -70,9 +70,9 @@ VARIANTS = {
     "memory to 2,400 tokens, windows of 256": Variant(
         shape={"longest_memory": 2400}, recipe={"lanes": 16, "window": 256}
     ),
-    "matrices' rate 0.01": Variant(recipe={"matrix_rate": 0.01}),
-    "matrices' rate 0.04": Variant(recipe={"matrix_rate": 0.04}),
-    "vectors' rate 0.008": Variant(recipe={"vector_rate": 0.008}),
+    "matrices' rate 0.01": Variant(recipe={"matrix_learning_rate": 0.01}),
+    "matrices' rate 0.04": Variant(recipe={"matrix_learning_rate": 0.04}),
+    "vectors' rate 0.008": Variant(recipe={"vector_learning_rate": 0.008}),
     "steps of 8,192 tokens": Variant(recipe={"lanes": 64}),
     "rate falls from 15 % on": Variant(recipe={"decay_from": 0.15}),
     "books twice": Variant(books=2),
@@ -94,7 +94,7 @@ class PairModel(LanguageModel):
         token_embedding = self.embedding.forward
 
         def embed(ids: torch.Tensor) -> torch.Tensor:
-            before = torch.cat([torch.full_like(ids[:1], self.begin), ids[:-1]])  # at a window's start it is unknown
+            before = torch.cat([torch.full_like(ids[:1], self.bos), ids[:-1]])  # at a window's start it is unknown
             rows_of = (ids * 40503 + before * 30011) % self.pairs.num_embeddings
             return token_embedding(ids) + self.widen(self.pairs(rows_of))
 
@@ -141,8 +141,8 @@ def judge(model: LanguageModel, tokenizer: Tokenizer, texts: dict[str, list[byte
     sizes = {domain: sum(map(len, parts)) for domain, parts in texts.items()}
     everything = [data for parts in texts.values() for data in parts]
     nats = sum(nats_of(model, tokenizer.encode(data), LANES) for data in everything)
-    exact = Model(export(model), tokenizer, b"", {}, registry.load(registry.DEFAULT).start)
-    size = len(dump(exact.weights, tokenizer, {}, exact.start))
+    exact = Model(export(model), tokenizer, b"", {}, registry.load(registry.DEFAULT).initial_state)
+    size = len(dump(exact.weights, tokenizer, {}, exact.initial_state))
     result: dict[str, Any] = {"network": nats / math.log(2) / sum(sizes.values()), "size": size}
     if isinstance(model, PairModel):  # exact inference does not know it; 7 bits for each weight
         return result | {"size": size + 7 * (model.pairs.weight.numel() + model.widen.weight.numel()) // 8}

@@ -71,7 +71,7 @@ def shares_figure(found: Inspection) -> str:
 
 
 if __name__ == "__main__":
-    plain = ByteCoder(registry.for_bytes()[0])
+    plain = ByteCoder(registry.initial_state_for_bytes()[0])
     passage = inspect(Engine(registry.load()), plain, PASSAGE.encode())
     FIGURES.mkdir(exist_ok=True)
     (FIGURES / "tokens.svg").write_text(tokens_figure(passage))

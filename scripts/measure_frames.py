@@ -39,7 +39,7 @@ def main() -> None:
     share = args.bytes // len(args.files)
     plain = b"".join(path.read_bytes()[:share] for path in args.files)
     texts = {"plain": plain, "far repeats": repeated(plain, 1)}
-    coder = ByteCoder(registry.for_bytes()[0])
+    coder = ByteCoder(registry.initial_state_for_bytes()[0])
     print(f"numba {numba.__version__}, numpy {np.__version__}; bytes of the payloads, without a language model")
     names = [f"{name}, {len(text):,}" for name, text in texts.items()]
     print(f"| frame, MiB | memory to decompress, MB | {' | '.join(names)} |\n|---|---|{'---|' * len(texts)}")

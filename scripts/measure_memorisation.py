@@ -81,13 +81,13 @@ class Speaker:
     def go_on(self, prompts: np.ndarray) -> Iterator[list[bytes]]:
         """Go on with prompts int32 ``[B, T]``: yield their next tokens, endlessly."""
         session = self._engine.session(len(prompts))
-        begin = np.full((1, len(prompts)), self._engine.begin, np.int32)
-        seen = session.run(np.concatenate([begin, prompts.T]))
+        begin = np.full((1, len(prompts)), self._engine.bos, np.int32)
+        prediction = session.run(np.concatenate([begin, prompts.T]))
         while True:
-            last = Prediction(seen.cluster_acc[-1:], seen.hidden[-1:], seen.scale[-1:])
+            last = Prediction(prediction.cluster_acc[-1:], prediction.hidden[-1:], prediction.scale[-1:])
             chosen = self._probabilities.of(last).argmax(-1).astype(np.int32)
             yield [self.tokenizer.tokens[token] for token in chosen[0]]
-            seen = session.run(chosen)
+            prediction = session.run(chosen)
 
     def measure(self, passages: list[Passage]) -> None:
         """Set how far the model goes on with each passage word for word."""

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from llmzip.model.file import dump, read
 from llmzip.tools import selftest
 from llmzip.training.corpus import documents, text_files
-from llmzip.training.mixer import train_start
+from llmzip.training.mixer import train_initial_state
 
 
 def pieces(paths: list[Path], size: int, per_file: int, seed: int) -> list[bytes]:
@@ -48,12 +48,13 @@ def main() -> None:
     texts = pieces(args.paths, args.bytes, args.per_file, args.seed)
     model = read(args.model) if args.model else None
     with tqdm(total=sum(map(len, texts)), unit="B", unit_scale=True) as bar:
-        start = train_start(texts, model, progress=bar.update)
+        initial_state = train_initial_state(texts, model, progress=bar.update)
     if model:
-        info = {**model.info, "selftest": selftest.make(replace(model, start=start))}  # the start values change it
-        args.out.write_bytes(dump(model.weights, model.tokenizer, info, start, model.dictionary))
+        test = selftest.make(replace(model, initial_state=initial_state))  # the initial state changes it
+        info = {**model.info, "selftest": test}
+        args.out.write_bytes(dump(model.weights, model.tokenizer, info, initial_state, model.dictionary))
     else:
-        args.out.write_bytes(save(start.tensors()))
+        args.out.write_bytes(save(initial_state.tensors()))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def decompress_stream(
 def _decode(frame: Frame, digest: bytes) -> bytes:
     if not frame.header.lane_bytes:
         return frame.payload
-    if frame.archive not in (None, ArchiveHeader(identity=digest[:8])):
+    if frame.archive not in (None, ArchiveHeader(model_id=digest[:8])):
         raise ModelError("made with another model (give it with -m)")
     inflate = zlib.decompressobj()
     try:

@@ -103,7 +103,7 @@ def hostile_weights(seed: int, *, width: int = 32, layers: int = 2, hidden: int 
 
 
 def random_inputs(weights: Weights, steps: int, lanes: int, seed: int = 0) -> np.ndarray:
-    """Return inputs int32 ``[steps, lanes]`` for a session: BEGIN, then tokens."""
+    """Return inputs int32 ``[steps, lanes]`` for a session: BOS, then tokens."""
     ids = np.random.default_rng(seed).integers(0, weights.vocab, (steps, lanes), dtype=np.int32)
-    ids[0] = weights.begin
+    ids[0] = weights.bos
     return ids

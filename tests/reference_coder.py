@@ -9,10 +9,10 @@ from math import isqrt
 
 import numpy as np
 
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.mixer import begin_token, learn, predict
 from llmzip.mixing.state import new_mixer
-from llmzip.mixing.text_buffer import append, new_history
+from llmzip.mixing.text_buffer import append, new_text_buffer
 
 BLOCK_LEVELS = 4
 BLOCK = 16
@@ -64,7 +64,7 @@ def frequencies(products, scale, scales):
 
 
 class Tree:
-    """Number the decisions in preorder: ``decisions[lo, hi]`` is (number, place, first token of bit 1)."""
+    """Number the decisions in preorder: ``decisions[lo, hi]`` is (number, node_index, first token of bit 1)."""
 
     def __init__(self, tokens):
         self.tokens, self.decisions = tokens, {}
@@ -78,18 +78,18 @@ class Tree:
         at = next(i for i, (a, b) in enumerate(zip(bits[0], bits[-1], strict=False)) if a != b)
         return lo + next(i for i, text in enumerate(bits) if text[at] == "1")
 
-    def visit(self, lo, hi, level, place):
+    def visit(self, lo, hi, level, node_index):
         if hi - lo < 2:
             return
         number = len(self.decisions)
-        if place is None:
-            place = number * BLOCK + 1
+        if node_index is None:
+            node_index = number * BLOCK + 1
         mid = self.split(lo, hi)
-        self.decisions[lo, hi] = number, place, mid
+        self.decisions[lo, hi] = number, node_index, mid
         for bit, (a, b) in enumerate(((lo, mid), (mid, hi))):
             in_block = (level + 1) % BLOCK_LEVELS
-            heap = 2 * (place % BLOCK) + bit
-            self.visit(a, b, level + 1, place // BLOCK * BLOCK + heap if in_block else None)
+            heap = 2 * (node_index % BLOCK) + bit
+            self.visit(a, b, level + 1, node_index // BLOCK * BLOCK + heap if in_block else None)
 
 
 def cumulated(numbers):
@@ -119,7 +119,7 @@ def code_token(tree, starts, totals_of, lane, history, mixer, code_bit):
     likeliest = int(np.argmax(totals_of(None)))
     begin_token(starts[likeliest] + int(np.argmax(totals_of(likeliest))), lane, mixer)
     while hi - lo > 1:
-        number, place, mid = tree.decisions[lo, hi]
+        number, node_index, mid = tree.decisions[lo, hi]
         if not inside and not any(lo < start < hi for start in starts):
             inside = True
             cluster = max(c for c, start in enumerate(starts) if start <= lo)
@@ -129,7 +129,7 @@ def code_token(tree, starts, totals_of, lane, history, mixer, code_bit):
         for i in range(known, depth):
             append(lane, tree.tokens[lo][i], 256 * (i == 0), history)
         known = depth
-        came = code_bit(predict(p1, number, place, depth, bit, partial, lane, history, mixer), mid)
+        came = code_bit(predict(p1, number, node_index, depth, bit, partial, lane, history, mixer), mid)
         learn(came, p1, number, mixer)
         lo, hi = (mid, hi) if came else (lo, mid)
     token = tree.tokens[lo]
@@ -151,11 +151,11 @@ def encode(vocabulary, starts, grid, acc1, q, scale, head, dictionary=()):
     """
     tree, encoder = Tree(vocabulary), Encoder()
     lane_bytes = [sum(len(vocabulary[t]) for t in lane if t >= 0) for lane in grid.T]
-    history = new_history([*lane_bytes, sum(len(vocabulary[t]) for t in dictionary)])
+    history = new_text_buffer([*lane_bytes, sum(len(vocabulary[t]) for t in dictionary)])
     for token in dictionary:
         for i, byte in enumerate(vocabulary[token]):
             append(history.lanes[len(lane_bytes)], byte, 256 * (i == 0), history)
-    mixer = new_mixer(len(vocabulary) - 1, sum(lane_bytes), Start.untrained(model=True), model=True)
+    mixer = new_mixer(len(vocabulary) - 1, sum(lane_bytes), InitialState.untrained(model=True), model=True)
     weights, cluster_scales, token_scales = head
     ends = [*starts[1:], len(vocabulary)]
     for step, lane in np.ndindex(*grid.shape):

@@ -46,9 +46,9 @@ def same(a: Prediction, b: Prediction) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in FIELDS)
 
 
-@pytest.mark.parametrize("carrier", ["int16", "int8", "float32"])
-def test_network_is_the_one_in_the_format_document(carrier: str, weights: Weights, inputs: np.ndarray) -> None:
-    assert same(ExactNetwork(weights, carrier=carrier).session(LANES).run(inputs), pseudo_code(weights, inputs))
+@pytest.mark.parametrize("backend", ["int16", "int8", "float32"])
+def test_network_is_the_one_in_the_format_document(backend: str, weights: Weights, inputs: np.ndarray) -> None:
+    assert same(ExactNetwork(weights, backend=backend).session(LANES).run(inputs), pseudo_code(weights, inputs))
 
 
 @pytest.mark.parametrize("shape", [{"width": 14, "hidden": 22}, {"width": 96, "layers": 1}])
@@ -76,11 +76,11 @@ def test_extreme_weights_stay_in_exact_ranges(weights: Weights) -> None:
     assert np.isfinite(seen.scale).all()
 
 
-@pytest.mark.parametrize("stretch", [1, 7, 64])
-def test_length_of_a_stretch_changes_nothing(stretch: int, weights: Weights, inputs: np.ndarray) -> None:
+@pytest.mark.parametrize("segment", [1, 7, 64])
+def test_length_of_a_segment_changes_nothing(segment: int, weights: Weights, inputs: np.ndarray) -> None:
     network = ExactNetwork(weights)
     session = network.session(LANES)
-    parts = [session.run(inputs[at : at + stretch]) for at in range(0, STEPS, stretch)]
+    parts = [session.run(inputs[at : at + segment]) for at in range(0, STEPS, segment)]
     joined = Prediction(*(np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS))
     assert same(joined, network.session(LANES).run(inputs))
 
@@ -112,7 +112,7 @@ def test_float_network_is_close_and_its_state_carries_on(weights: Weights, input
 def test_text_that_starts_in_mid_stream_knows_nothing_of_the_one_before(weights: Weights, inputs: np.ndarray) -> None:
     model = restore(weights)
     ids = torch.from_numpy(inputs.astype(np.int64))
-    ids[40, 1] = model.begin
+    ids[40, 1] = model.bos
     first, state = model(ids[:50], model.initial_state(LANES))
     second, _ = model(ids[50:], state)
     alone, _ = model(ids[40:, 1:2], model.initial_state(1))
@@ -133,7 +133,7 @@ def test_model_file_gives_the_weights_back(weights: Weights) -> None:
     data = tiny_model_file(arch=weights.arch)
     model = parse(data)
     assert model.weights.arch == weights.arch == model.info["arch"]
-    assert dump(model.weights, model.tokenizer, model.info, model.start) == data
+    assert dump(model.weights, model.tokenizer, model.info, model.initial_state) == data
     again = export(restore(model.weights))
     for a, b, c in zip(model.weights.layers, weights.layers, again.layers, strict=True):
         for name, part in a.parts().items():

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from llmzip.mixing.bit_history import COUNT_BITS, STATES, adapted, history_tables, rate_table
+from llmzip.mixing.bit_history import COUNT_BITS, STATES, adapted, history_tables, learning_rate_table
 from llmzip.mixing.logistic import LIMIT, squash_table, stretch_table
 
 
@@ -68,7 +68,7 @@ def test_histories_are_symmetric():
 
 
 def test_an_adaptive_probability_averages_then_forgets():
-    rates, entry = rate_table(), 1 << 31
+    rates, entry = learning_rate_table(), 1 << 31
     for _ in range(20):
         entry = int(adapted(entry, 1, rates, 255))
     assert entry & ((1 << COUNT_BITS) - 1) == 20

@@ -12,12 +12,12 @@ from texts import HARD, noise, words
 
 from llmzip.coding.byte_coder import ByteCoder
 from llmzip.errors import FormatError
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.initial_state import InitialState
 
 
 @pytest.fixture(scope="module")
 def byte_coder():
-    return ByteCoder(Start.untrained(model=False))
+    return ByteCoder(InitialState.untrained(model=False))
 
 
 @pytest.mark.parametrize("kind", HARD)
@@ -74,10 +74,10 @@ import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 from texts import words
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.initial_state import InitialState
 
 data = words(60) * 2 + bytes(range(256))
-coder = ByteCoder(Start.untrained(model=False))
+coder = ByteCoder(InitialState.untrained(model=False))
 payload = coder.encode(data)
 assert coder.decode(payload, len(data)) == data
 print(hashlib.sha256(payload).hexdigest())

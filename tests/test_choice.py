@@ -79,22 +79,22 @@ def priced(tiny, monkeypatch):
 
 # What is around the sample costs the opposite, so that a sample from elsewhere would choose otherwise.
 LONG = b"x" * (HALF - 1) + b"a" * HALF + b"b" * HALF + b"x" * (HALF - 1)
-DEAR, CHEAP = 0.9, 0.1
+COSTLY, CHEAP = 0.9, 0.1
 
 
 @pytest.mark.parametrize(
     ("of_model", "of_mixer", "kind"),
     [
-        ((DEAR, 0.2, 0.2), (CHEAP, 0.4, 0.4), MODEL),
-        ((CHEAP, 0.4, 0.4), (DEAR, 0.2, 0.2), BYTES),
+        ((COSTLY, 0.2, 0.2), (CHEAP, 0.4, 0.4), MODEL),
+        ((CHEAP, 0.4, 0.4), (COSTLY, 0.2, 0.2), BYTES),
         # Nearly a tie: what comes later decides.
-        ((CHEAP, 0.30, 0.50), (DEAR, 0.50, 0.35), BYTES),
-        ((DEAR, 0.50, 0.30), (CHEAP, 0.35, 0.50), MODEL),
+        ((CHEAP, 0.30, 0.50), (COSTLY, 0.50, 0.35), BYTES),
+        ((COSTLY, 0.50, 0.30), (CHEAP, 0.35, 0.50), MODEL),
         # Clear as a whole: it does not.
-        ((DEAR, 0.10, 0.50), (CHEAP, 0.80, 0.45), MODEL),
+        ((COSTLY, 0.10, 0.50), (CHEAP, 0.80, 0.45), MODEL),
         # Lost as a whole, however narrowly: nor does it.
-        ((CHEAP, 0.60, 0.30), (DEAR, 0.40, 0.45), BYTES),
-        ((CHEAP, 0.40, 0.40), (DEAR, 0.40, 0.40), BYTES),
+        ((CHEAP, 0.60, 0.30), (COSTLY, 0.40, 0.45), BYTES),
+        ((CHEAP, 0.40, 0.40), (COSTLY, 0.40, 0.40), BYTES),
     ],
 )
 def test_sample_from_the_middle_of_a_long_frame_decides(priced, of_model, of_mixer, kind):
@@ -129,12 +129,12 @@ def test_model_is_not_asked_where_none_was_wanted(priced):
 @pytest.mark.parametrize("model", [None, "default"])
 def test_long_noise_is_stored_without_trying_the_model(monkeypatch, model):
     monkeypatch.delattr(stream, "_engine")
-    assert kind_of(noise(8 * stream.HOPE_BYTES), model) == STORED
+    assert kind_of(noise(8 * stream.PROBE_BYTES), model) == STORED
 
 
 @pytest.mark.parametrize("quarter", range(4))
 def test_text_in_any_quarter_of_long_noise_is_hope(quarter):
-    size = 2 * stream.HOPE_BYTES
+    size = 2 * stream.PROBE_BYTES
     parts = [noise(size, seed) for seed in range(4)]
     parts[quarter] = words(size // 4)[:size]
     assert kind_of(b"".join(parts), registry.NONE) == BYTES

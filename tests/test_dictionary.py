@@ -17,9 +17,9 @@ from llmzip.coding import token_kernels
 from llmzip.coding.byte_coder import ByteCoder
 from llmzip.coding.token_coder import Engine
 from llmzip.errors import FormatError
-from llmzip.mixing.text_buffer import TOKEN_BEGINS, new_history
+from llmzip.mixing.text_buffer import TOKEN_BEGINS, new_text_buffer
 from llmzip.model.file import parse
-from llmzip.model.registry import for_bytes
+from llmzip.model.registry import initial_state_for_bytes
 from llmzip.tools.inspection import inspect
 
 TEXT = words(900, seed=3) + "größer, Łódź\n".encode() * 3
@@ -49,9 +49,9 @@ def test_round_trip_of_any_bytes(engine, data, lanes):
     assert engine.decode(result.payload, result.lane_bytes) == data
 
 
-def test_payload_is_the_same_for_all_threads_stretches_and_carriers(model):
+def test_payload_is_the_same_for_all_threads_segments_and_backends(model):
     data = TEXT[1000:1800] + words(300)
-    settings = [{"threads": 1}, {"threads": 2, "carrier": "float32", "stretch_rows": 8}, {"threads": 3}]
+    settings = [{"threads": 1}, {"threads": 2, "backend": "float32", "segment_rows": 8}, {"threads": 3}]
     engines = [Engine(model, **setting) for setting in settings]
     results = [coded(engine, data, 4) for engine in engines]
     assert len({result.payload for result in results}) == 1
@@ -60,14 +60,14 @@ def test_payload_is_the_same_for_all_threads_stretches_and_carriers(model):
 
 
 def test_the_dictionary_lies_behind_all_lanes_as_if_coded(tiny, engine):
-    history = engine.begin_history([10, 0, 7])
-    lane = history.lanes[3]
+    buffer = engine.new_text_buffer([10, 0, 7])
+    lane = buffer.lanes[3]
     assert (lane["start"], lane["at"], lane["end"]) == (17, 17 + len(TEXT), 17 + len(TEXT))
-    stretch = history.text[17 : 17 + len(TEXT)]
-    assert stretch.astype(np.uint8).tobytes() == TEXT
+    segment = buffer.text[17 : 17 + len(TEXT)]
+    assert segment.astype(np.uint8).tobytes() == TEXT
     lengths = tiny.tokenizer.byte_lengths(tiny.tokenizer.encode(TEXT))
-    assert np.array_equal(np.flatnonzero(stretch >= TOKEN_BEGINS), np.cumsum(lengths) - lengths)
-    assert history.lanes["at"][:3].tolist() == [0, 10, 10]
+    assert np.array_equal(np.flatnonzero(segment >= TOKEN_BEGINS), np.cumsum(lengths) - lengths)
+    assert buffer.lanes["at"][:3].tolist() == [0, 10, 10]
 
 
 def test_a_frame_of_a_model_with_a_dictionary_needs_it(tiny, engine):
@@ -79,9 +79,9 @@ def test_a_frame_of_a_model_with_a_dictionary_needs_it(tiny, engine):
 
 @pytest.mark.parametrize("lane_bytes", [[10, 0, 7], [100_000], [3000, 2999], [1], [100_000, 5]])
 def test_a_history_that_was_kept_is_the_one_that_reading_makes(engine, lane_bytes):
-    begun = engine.begin_history(lane_bytes)  # one engine for all: some need tables of another size
-    read = new_history([*lane_bytes, len(TEXT)])
-    token_kernels.remember(engine.tokenizer.encode(TEXT), len(lane_bytes), engine.tree, read)
+    begun = engine.new_text_buffer(lane_bytes)  # one engine for all: some need tables of another size
+    read = new_text_buffer([*lane_bytes, len(TEXT)])
+    token_kernels.append_tokens(engine.tokenizer.encode(TEXT), len(lane_bytes), engine.tree, read)
     for name in ("text", "matches"):
         assert np.array_equal(getattr(begun, name), getattr(read, name)), name
     assert np.array_equal(begun.lanes[["start", "at", "end"]], read.lanes[["start", "at", "end"]])
@@ -110,7 +110,7 @@ def test_archives_of_several_frames(tmp_path, monkeypatch):
 
 def test_inspect_does_not_show_the_dictionary(engine):
     secret = TEXT[1000:1100]
-    found = inspect(engine, ByteCoder(for_bytes()[0]), secret + b" Between. " + secret)
+    found = inspect(engine, ByteCoder(initial_state_for_bytes()[0]), secret + b" Between. " + secret)
     half = len(secret) + 10
     at, hidden, shown = 0, 0, 0
     for token in found.tokens:

@@ -32,7 +32,7 @@ def short(monkeypatch):
     monkeypatch.setattr(doctor, "sample", lambda size=2000: words(1000)[:size])
 
 
-def test_every_carrier_and_thread_setting_is_compared(run, tiny_file, monkeypatch):
+def test_every_backend_and_thread_setting_is_compared(run, tiny_file, monkeypatch):
     monkeypatch.setattr(doctor.machine, "cores", lambda: 3)
     code, out, err = run("doctor", "-m", str(tiny_file))
     assert (code, err) == (0, "")
@@ -72,14 +72,14 @@ def test_errors_of_the_machine_are_told(run, tiny_file, monkeypatch):
     assert "BAD  int16, 1 thread: flushes denormals" in out
 
 
-def test_a_carrier_that_is_wrong_here_is_not_used(run, tiny_file, monkeypatch):
+def test_a_backend_that_is_wrong_here_is_not_used(run, tiny_file, monkeypatch):
     def wrong(_weight):
         return lambda _q, acc: np.copyto(acc, 7)
 
     monkeypatch.setitem(matmul.BINDERS, "int8", wrong)
     code, out, _ = run("doctor", "-m", str(tiny_file))
     assert code == 0
-    assert "ok   carrier int8: not exact here, and therefore never used" in out
+    assert "ok   backend int8: not exact here, and therefore never used" in out
     assert "int8, 1 thread" not in out
 
 
@@ -89,7 +89,7 @@ def test_the_self_test_of_the_model_is_replayed(run, tiny, tmp_path):
         (selftest.make(tiny) | {"network_sha256": "0" * 64}, "BAD  self-test: this machine does not compute"),
     ):
         path = tmp_path / "tested.safetensors"
-        path.write_bytes(dump(tiny.weights, tiny.tokenizer, {**tiny.info, "selftest": info}, tiny.start))
+        path.write_bytes(dump(tiny.weights, tiny.tokenizer, {**tiny.info, "selftest": info}, tiny.initial_state))
         code, out, _ = run("doctor", "-m", str(path))
         assert (code, line in out) == (int(line.startswith("BAD")), True), out
 

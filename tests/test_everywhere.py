@@ -21,13 +21,13 @@ import io
 from llmzip.coding.token_coder import Engine
 from llmzip.model.file import parse
 from pathlib import Path
-size, carriers = int(sys.argv[3]), sys.argv[4].split(",")
-if "int8" in carriers:
+size, backends = int(sys.argv[3]), sys.argv[4].split(",")
+if "int8" in backends:
     import torch
     torch.set_num_threads(int(sys.argv[5]))
 model, data = parse(Path(sys.argv[2]).read_bytes()), words(2000)[:size]
-for carrier in carriers:
-    engine = Engine(model, threads=int(sys.argv[5]), carrier=carrier)
+for backend in backends:
+    engine = Engine(model, threads=int(sys.argv[5]), backend=backend)
     coded = engine.encode(data, lane_count=4, capacity=2 * size)
     assert engine.decode(coded.payload, coded.lane_bytes) == data
     print(hashlib.sha256(coded.payload).hexdigest())
@@ -42,9 +42,9 @@ SETTINGS = {
 }
 
 
-def digests(model: Path, size: int, carriers: str, threads: int, environment: dict[str, str], cache: Path) -> set[str]:
+def digests(model: Path, size: int, backends: str, threads: int, environment: dict[str, str], cache: Path) -> set[str]:
     """Return the digests of the payloads that one process makes of the same text."""
-    command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(model), str(size), carriers, str(threads)]
+    command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent), str(model), str(size), backends, str(threads)]
     env = os.environ | environment
     if "NUMBA_CPU_NAME" in environment:
         env["NUMBA_CACHE_DIR"] = str(cache)

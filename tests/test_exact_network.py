@@ -1,4 +1,4 @@
-"""The exact network: the same bits from every carrier, stretch, batch, device, setting and implementation."""
+"""The exact network: the same bits from every backend, segment, batch, device, setting and implementation."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def weights() -> Weights:
 @pytest.fixture(scope="module")
 def inputs(weights: Weights) -> np.ndarray:
     ids = random_inputs(weights, STEPS, LANES)
-    ids[17, 2] = weights.begin
+    ids[17, 2] = weights.bos
     return ids
 
 
 @pytest.fixture(scope="module")
 def expected(weights: Weights, inputs: np.ndarray) -> Prediction:
-    return ExactNetwork(weights, carrier="int16").session(LANES).run(inputs)
+    return ExactNetwork(weights, backend="int16").session(LANES).run(inputs)
 
 
 def assert_equal(got: Prediction, expected: Prediction) -> None:
@@ -73,7 +73,7 @@ def part(whole: Prediction, steps: slice, lanes: slice) -> Prediction:
     return Prediction(*(a[steps, lanes] for a in (whole.cluster_acc, whole.hidden, whole.scale)))
 
 
-def in_stretches(network: ExactNetwork | TorchNetwork, ids: np.ndarray, steps: int) -> Prediction:
+def in_segments(network: ExactNetwork | TorchNetwork, ids: np.ndarray, steps: int) -> Prediction:
     session = network.session(ids.shape[1])
     parts = [session.run(ids[at : at + steps]) for at in range(0, len(ids), steps)]
     return Prediction(
@@ -96,31 +96,31 @@ def test_torch_runs_the_same_network(kind: str, device: str) -> None:
     expected = ExactNetwork(weights).session(LANES).run(ids)
     network = TorchNetwork(weights, device)
     assert_equal(network.session(LANES).run(ids), expected)
-    assert_equal(in_stretches(network, ids[:9], 1), part(expected, slice(9), slice(None)))
+    assert_equal(in_segments(network, ids[:9], 1), part(expected, slice(9), slice(None)))
 
 
 @pytest.mark.parametrize("name", BINDERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_carriers_give_the_same_bits(kind: str, name: str) -> None:
+def test_backends_give_the_same_bits(kind: str, name: str) -> None:
     weights = KINDS[kind]()
     ids = random_inputs(weights, STEPS, LANES)
     if (kind, name) == ("narrow and odd", "vnni"):
         with pytest.raises(ValueError, match="multiples of 4"):
-            ExactNetwork(weights, carrier=name)
+            ExactNetwork(weights, backend=name)
         return
     expected = pseudo_code(weights, ids)
-    network = ExactNetwork(weights, carrier=name)
-    assert network.carrier == name
+    network = ExactNetwork(weights, backend=name)
+    assert network.backend == name
     assert_equal(network.session(LANES).run(ids), expected)
     assert_equal(network.session(LANES, recheck=True).run(ids), expected)
-    assert_equal(in_stretches(network, ids[:9], 1), part(expected, slice(9), slice(None)))
+    assert_equal(in_segments(network, ids[:9], 1), part(expected, slice(9), slice(None)))
 
 
 @pytest.mark.parametrize("steps", [1, 7, 39, STEPS])
-def test_length_of_a_stretch_changes_nothing(
+def test_length_of_a_segment_changes_nothing(
     steps: int, weights: Weights, inputs: np.ndarray, expected: Prediction
 ) -> None:
-    assert_equal(in_stretches(ExactNetwork(weights), inputs, steps), expected)
+    assert_equal(in_segments(ExactNetwork(weights), inputs, steps), expected)
 
 
 def test_lanes_are_the_same_together_and_alone(weights: Weights, inputs: np.ndarray, expected: Prediction) -> None:
@@ -217,7 +217,7 @@ def test_recheck_finds_a_broken_machine(weights: Weights, inputs: np.ndarray, mo
         return product
 
     monkeypatch.setitem(BINDERS, "float32", flipping)
-    network = ExactNetwork(weights, carrier="float32")
+    network = ExactNetwork(weights, backend="float32")
     network.session(LANES).run(inputs)
     with pytest.raises(HardwareError, match="two different matrix products"):
         network.session(LANES, recheck=True).run(inputs)
@@ -242,7 +242,7 @@ def test_fused_product_rechecks_every_row_in_turn(wrong_row: int | None, monkeyp
 
 
 def test_fused_session_rechecks_and_raises(weights: Weights, inputs: np.ndarray) -> None:
-    network = ExactNetwork(weights, carrier="int16")
+    network = ExactNetwork(weights, backend="int16")
     session = network.session(LANES, recheck=True)
     session.run(inputs)
     products = 4 * len(weights.layers) + 2  # the head reads rows of two parts
@@ -297,14 +297,14 @@ import numpy as np
 from llmzip.network.cpu import ExactNetwork
 from llmzip.model.file import parse
 
-model, inputs, threads, carriers = sys.argv[1:]
+model, inputs, threads, backends = sys.argv[1:]
 weights, ids = parse(open(model, "rb").read()).weights, np.load(inputs)
 
 
 def report(name, network):
     session = network.session(ids.shape[1], recheck=True)
-    stretch = len(ids) // 3
-    seen = [session.run(ids[at : at + stretch]) for at in range(0, len(ids), stretch)]
+    segment = len(ids) // 3
+    seen = [session.run(ids[at : at + segment]) for at in range(0, len(ids), segment)]
     digest = hashlib.sha256()
     for part in ("hidden", "scale", "cluster_acc"):
         digest.update(np.concatenate([getattr(s, part) for s in seen]).tobytes())
@@ -319,12 +319,12 @@ for count in map(int, threads.split()):
 
         torch.set_num_threads(count)
         report(f"torch-{count}", TorchNetwork(weights, "cpu"))
-    for carrier in carriers.split():
-        report(f"{carrier}-{count}", ExactNetwork(weights, carrier=carrier))
+    for backend in backends.split():
+        report(f"{backend}-{count}", ExactNetwork(weights, backend=backend))
 assert count or "torch" not in sys.modules
 """
 
-# (settings, torch threads (0: without torch), carriers, steps): one process each
+# (settings, torch threads (0: without torch), backends, steps): one process each
 MATRIX = {
     "default": ({}, "1 2", "int16 int8 float32" + " vnni" * available(), STEPS),
     "sse": (

@@ -136,7 +136,7 @@ def test_another_model_is_named_by_eight_bytes():
     archive = write((bytes(1024), b"payload", [1024]))
     assert archive[4:13] == b"\xff" + DIGEST[:8]
     (frame,) = Reader(io.BytesIO(archive))
-    assert frame.archive == ArchiveHeader(identity=DIGEST[:8])
+    assert frame.archive == ArchiveHeader(model_id=DIGEST[:8])
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=300), st.integers(0, 6), st.booleans()), min_size=1))

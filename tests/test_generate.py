@@ -16,12 +16,12 @@ def test_encoding_what_was_generated_gives_the_random_bits_back():
     pieces = list(generate(model, b"", 400, seed=5, mixed=True))
     engine, ids = Engine(model), {token: i for i, token in enumerate(model.tokenizer.tokens)}
     session, state = engine.session(1), range_coder.new_encoder()
-    walker = engine.begin_walk([400 + int(engine.lengths.max())])
-    out, token = np.empty(9000, np.uint8), engine.begin
+    frame = engine.begin_frame([400 + int(engine.lengths.max())])
+    out, token = np.empty(9000, np.uint8), engine.bos
     for piece in pieces[:-1]:  # the last one may have been cut
         seen = session.run(np.array([[token]], np.int32))
         token = ids[piece]
-        walker.encode(np.array([[token]], np.int32), seen, state, out)
+        frame.encode(np.array([[token]], np.int32), seen, state, out)
     size = int(range_coder.finish(state, out))
     assert size > 30
     assert out[: size - 4].tobytes() == random_bits(size - 4, 5)
@@ -55,7 +55,7 @@ def test_temperature_and_top_k_narrow_the_choice(tiny):
 
 def test_tokens_come_as_often_as_the_model_says(tiny):
     engine, count = Engine(tiny), 2000
-    seen = engine.session(1).run(np.array([[engine.begin]], np.int32))
+    seen = engine.session(1).run(np.array([[engine.bos]], np.int32))
     wanted = TokenProbabilities(engine).of(seen)[0, 0]
     assert wanted.sum() == pytest.approx(1)
     decode = _by_model(engine, np.frombuffer(random_bits(20 * count, 1), np.uint8).copy(), 1.0, 0)

@@ -20,7 +20,7 @@ ODD = "Größe\tund 狐狸 </script><b>&amp;\r\n\0".encode() + b"\xff\xfe" + noi
 
 @pytest.fixture(scope="module")
 def plain():
-    return ByteCoder(registry.for_bytes()[0])
+    return ByteCoder(registry.initial_state_for_bytes()[0])
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,10 @@ def test_what_pulled_towards_a_repeat(engine, plain):
     sentence = b"A sentence that comes twice, word for word. "
     tokens = inspect(engine, plain, sentence + sentence).tokens
     later = [t for t, at in zip(tokens, accumulate(len(t.text) for t in tokens), strict=True) if at > 70]
-    assert set(later[0].pulls) == {"constant", "model", "contexts", "matches"}
-    assert all(token.pulls["matches"] > 0 for token in later)
-    # What the voices pull makes the odds, but for the last maps: a token that cost little was pulled for much.
-    assert all(sum(token.pulls.values()) > 5 for token in later if token.bits < 1)
+    assert set(later[0].contributions) == {"constant", "model", "contexts", "matches"}
+    assert all(token.contributions["matches"] > 0 for token in later)
+    # What the predictors contribute makes the odds, but for the last APMs: cheap tokens have large ones.
+    assert all(sum(token.contributions.values()) > 5 for token in later if token.bits < 1)
 
 
 def test_matches_are_told(engine, plain):
@@ -91,7 +91,7 @@ def test_matches_are_told(engine, plain):
 def test_the_dearest_passages(engine, plain):
     data = b"the the the the the " * 20 + b"QzXjVkW#9!" + b"the the the the the " * 20
     found = inspect(engine, plain, data)
-    passages = found.dearest(3)
+    passages = found.costliest(3)
     assert b"QzXjVkW#9!" in passages[0].text
     assert [p.bits for p in passages] == sorted((p.bits for p in passages), reverse=True)
     for passage in passages:

@@ -36,7 +36,7 @@ def test_lanes_differ_by_at_most_one_token_and_the_longer_come_first(count: int,
 @given(TOKENS, LANES)
 def test_inputs_are_begin_and_the_tokens_one_step_late(count: int, lanes: int) -> None:
     grid = cut(np.arange(count, dtype=np.int32), lanes)
-    inputs = inputs_of(grid, begin=1000)
+    inputs = inputs_of(grid, bos=1000)
     assert inputs.shape == grid.shape
     assert (inputs[0] == 1000).all()
     for step in range(1, len(grid)):
@@ -49,7 +49,7 @@ def test_inputs_are_begin_and_the_tokens_one_step_late(count: int, lanes: int) -
 def test_inputs_hold_a_real_token_after_a_finished_lane() -> None:
     # The network's row is thrown away, but the embedding must be looked up inside its table.
     grid = np.array([[5], [-1], [-1]], np.int32)
-    assert inputs_of(grid, begin=9).ravel().tolist() == [9, 5, 0]
+    assert inputs_of(grid, bos=9).ravel().tolist() == [9, 5, 0]
     assert inputs_of(grid, 9, at=2, steps=1).tolist() == [[0]]
 
 

@@ -1,4 +1,4 @@
-"""The carriers of integer products: exact where they are used, refused where they are not."""
+"""The backends of integer products: exact where they are used, refused where they are not."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def saturating(sums: int) -> Callable[[np.ndarray], Product]:
 
 @pytest.mark.parametrize("name", BINDERS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_carrier_passes_the_self_test_at_any_shape(name: str, shape: tuple[int, int]) -> None:
+def test_every_backend_passes_the_self_test_at_any_shape(name: str, shape: tuple[int, int]) -> None:
     for rows in (1, 2, 5, 33):
         assert self_test(BINDERS[name], shape, rows)
 
 
 @pytest.mark.parametrize("name", BINDERS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_carrier_is_exact(name: str, shape: tuple[int, int]) -> None:
+def test_every_backend_is_exact(name: str, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(shape)
     for rows in (1, 3, 4, 7, 35):
         q = rng.integers(-127, 128, (rows, shape[1])).astype(np.int16)
@@ -69,7 +69,7 @@ def test_every_carrier_is_exact(name: str, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", BINDERS)
-def test_every_carrier_is_exact_for_the_largest_odd_sums(name: str) -> None:
+def test_every_backend_is_exact_for_the_largest_odd_sums(name: str) -> None:
     # Beyond 2^24 float32 holds no odd number: this fails if a block of K is too long.
     q = np.full((2, 4099), 127, np.int16)
     q[1, ::2] = 126
@@ -120,7 +120,7 @@ def test_self_test_finds_float32_sums_that_are_not_blocked(shape: tuple[int, int
 
 
 def broken(at: int, rows: int) -> Product:
-    """Return a carrier for 16 columns whose row `at` of each batch of `rows` is wrong in its last column."""
+    """Return a backend for 16 columns whose row `at` of each batch of `rows` is wrong in its last column."""
 
     def product(q: np.ndarray, acc: np.ndarray) -> None:
         acc[:] = 0
@@ -166,23 +166,23 @@ def test_recheck_looks_at_about_one_row_in_a_hundred(monkeypatch) -> None:
 
 
 def wrong(weight: np.ndarray) -> Product:
-    """Bind to a carrier that is fast and wrong."""
+    """Bind to a backend that is fast and wrong."""
     return lambda _, acc: acc.fill(len(weight))
 
 
-def test_choose_takes_an_exact_carrier() -> None:
+def test_choose_takes_an_exact_backend() -> None:
     assert choose([(96, 32), (32, 32), (17, 30)], 4) in BINDERS
 
 
 @pytest.mark.parametrize("good", BINDERS)
-def test_choose_skips_broken_carriers(good: str, monkeypatch) -> None:
+def test_choose_skips_broken_backends(good: str, monkeypatch) -> None:
     for name in BINDERS:
         if name != good:
             monkeypatch.setitem(BINDERS, name, wrong)
     assert choose([(96, 32), (32, 32)], 4) == good
 
 
-def test_choose_turns_to_carriers_it_would_not_try_first(monkeypatch) -> None:
+def test_choose_turns_to_backends_it_would_not_try_first(monkeypatch) -> None:
     monkeypatch.setattr(matmul, "candidates", lambda: ["int16"])
     monkeypatch.setitem(BINDERS, "int16", wrong)
     assert choose([(32, 32)], 4) in ("int8", "float32")

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.mixer import begin_token, learn, predict
 from llmzip.mixing.state import new_mixer
-from llmzip.mixing.text_buffer import append, new_history
+from llmzip.mixing.text_buffer import append, new_text_buffer
 from llmzip.vocabulary.tree import BLOCK, END
 
 
@@ -12,19 +12,19 @@ class Decisions:
     """One lane in which the same decision comes again and again, between bytes of our choice."""
 
     def __init__(self, *, model=True, size=20_000):
-        self.history = new_history([size])
-        self.lane = self.history.lanes[0]
-        self.mixer = new_mixer(8, size, Start.untrained(model=model), model=model)
+        self.buffer = new_text_buffer([size])
+        self.lane = self.buffer.lanes[0]
+        self.mixer = new_mixer(8, size, InitialState.untrained(model=model), model=model)
 
     def cost(self, bit, p1, *, node=3, byte=None, ending=False, guess=-1):
         """Return the bits that a decision costs."""
         begin_token(guess, self.lane, self.mixer)
         where = (2, END, 1) if ending else (0, 0, 1)
-        p = predict(p1, node, BLOCK + node, *where, self.lane, self.history, self.mixer)
+        p = predict(p1, node, BLOCK + node, *where, self.lane, self.buffer, self.mixer)
         assert 1 <= p <= 65535
         learn(bit, p1, node, self.mixer)
         if byte is not None:
-            append(self.lane, byte, 0, self.history)
+            append(self.lane, byte, 0, self.buffer)
         return -np.log2((p if bit else 65536 - p) / 65536)
 
 
@@ -79,17 +79,17 @@ def test_noise_costs_little_more_than_its_length():
 
 
 def test_every_lane_has_its_own_contexts():
-    history = new_history([50, 50])
-    one, two = history.lanes
-    mixer = new_mixer(8, 100, Start.untrained(model=True), model=True)
+    buffer = new_text_buffer([50, 50])
+    one, two = buffer.lanes
+    mixer = new_mixer(8, 100, InitialState.untrained(model=True), model=True)
     for lane, text in ((one, b"some text"), (two, b"other words")):
         for byte in text:
-            append(lane, byte, 0, history)
+            append(lane, byte, 0, buffer)
 
     def contexts(lane):
         """Return the hashes after a decision at the beginning of a token, before any byte of it is known."""
         begin_token(-1, lane, mixer)
-        predict(32768, 3, BLOCK + 3, 0, 0, 1, lane, history, mixer)
+        predict(32768, 3, BLOCK + 3, 0, 0, 1, lane, buffer, mixer)
         return mixer.core[0]["bytes"].tolist()
 
     first = contexts(one)

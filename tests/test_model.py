@@ -1,4 +1,4 @@
-"""The float network: its recurrence, its state, BEGIN, and what it starts as."""
+"""The float network: its recurrence, its state, BOS, and what it starts as."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_normalised_rows_have_a_root_mean_square_of_one() -> None:
 @torch.no_grad()
 def test_windows_continue_where_the_last_one_ended(model: LanguageModel) -> None:
     text = ids(model)
-    text[7, 1] = model.begin
+    text[7, 1] = model.bos
     whole, end = model(text, model.initial_state(LANES))
     state, parts = model.initial_state(LANES), []
     for at in (slice(0, 1), slice(1, 6), slice(6, 7), slice(7, STEPS)):
@@ -90,7 +90,7 @@ def test_windows_continue_where_the_last_one_ended(model: LanguageModel) -> None
 @pytest.mark.parametrize("at", [0, 1, 5, STEPS - 1])
 def test_begin_resets_its_lane_exactly(model: LanguageModel, at: int) -> None:
     text, other = ids(model, 0), ids(model, 1)
-    text[at, 1] = model.begin
+    text[at, 1] = model.bos
     other[at:] = text[at:]
     _, state = model(ids(model, 2), model.initial_state(LANES))
     first, _ = model(text, model.initial_state(LANES))
@@ -103,7 +103,7 @@ def test_begin_resets_its_lane_exactly(model: LanguageModel, at: int) -> None:
 @torch.no_grad()
 def test_text_after_begin_is_predicted_like_one_from_the_start(model: LanguageModel) -> None:
     text = ids(model)
-    text[4] = model.begin
+    text[4] = model.bos
     whole, _ = model(text, model.initial_state(LANES))
     fresh, _ = model(text[4:], model.initial_state(LANES))
     assert torch.allclose(whole[4:], fresh, atol=1e-5)

@@ -144,10 +144,10 @@ def test_archive_of_a_user_model_refuses_another() -> None:
 def test_altered_start_values_of_none_are_not_used(shelf: Path) -> None:
     copy = shelf / "shipped" / "none.safetensors"
     copy.write_bytes(NONE_FILE.read_bytes())
-    assert registry.for_bytes()[1].hex() == registry.NONE_SHIPPED
+    assert registry.initial_state_for_bytes()[1].hex() == registry.NONE_SHIPPED
     copy.write_bytes(NONE_FILE.read_bytes()[:-1] + b"?")
     with pytest.raises(ModelError, match=r"none.safetensors is not the one .* damaged"):
-        registry.for_bytes()
+        registry.initial_state_for_bytes()
 
 
 def test_none_is_no_file() -> None:

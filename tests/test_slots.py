@@ -2,20 +2,20 @@ import numpy as np
 import pytest
 
 from llmzip.mixing.layout import SLOT_BITS, needed, slots_for
-from llmzip.mixing.slots import SIZE, find, new_slots, place_of
+from llmzip.mixing.slots import SIZE, find, new_slots, slot_offset
 
 
 def test_a_context_finds_its_slot_again():
     slots = new_slots(2, 100)
-    at = find(place_of(1, 2, 0x1234567, slots), np.uint8(0x67), slots)
+    at = find(slot_offset(1, 2, 0x1234567, slots), np.uint8(0x67), slots)
     slots[at + 1] = 9
-    assert find(place_of(1, 2, 0x1234567, slots), np.uint8(0x67), slots) == at
+    assert find(slot_offset(1, 2, 0x1234567, slots), np.uint8(0x67), slots) == at
     assert slots[at + 1] == 9
 
 
 def test_contexts_have_slots_of_their_own():
     slots = new_slots(3, 100)
-    places = [place_of(context, 3, 0xFFFFFF00, slots) for context in range(3)]
+    places = [slot_offset(context, 3, 0xFFFFFF00, slots) for context in range(3)]
     assert len({place * 3 // len(slots) for place in places}) == 3
 
 
@@ -41,6 +41,6 @@ def test_memory_is_bounded_whatever_the_frame(size):
 def test_every_place_and_its_neighbours_are_inside(value):
     slots = new_slots(2, 10)
     for context in range(2):
-        place = place_of(context, 2, value, slots)
+        place = slot_offset(context, 2, value, slots)
         for part in range(8):
             assert 0 <= find(place ^ (part * SIZE), np.uint8(value & 255), slots) <= len(slots) - SIZE

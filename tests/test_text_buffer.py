@@ -1,4 +1,4 @@
-"""The history: nothing at or beyond a frontier is read, whatever the text and the lanes."""
+"""The buffer: nothing at or beyond a frontier is read, whatever the text and the lanes."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llmzip.mixing.contexts import NEAR_BITS, byte_contexts
 from llmzip.mixing.layout import BYTE_CONTEXTS, MATCHES
 from llmzip.mixing.match import MATCH_LEAST, MATCH_STATES, follow, owner_of, state_of_match
-from llmzip.mixing.text_buffer import append, new_history
+from llmzip.mixing.text_buffer import append, new_text_buffer
 
 
 def fill(text, lane_bytes, poison=None, *, model=True):
@@ -16,19 +16,19 @@ def fill(text, lane_bytes, poison=None, *, model=True):
 
     `poison` is written wherever nothing has been coded yet: it must change nothing.
     """
-    history = new_history(lane_bytes)
+    buffer = new_text_buffer(lane_bytes)
     starts = np.cumsum([0, *lane_bytes[:-1]])
     if poison is not None:
-        history.text[:] = poison
+        buffer.text[:] = poison
     seen = []
     for step in range(max(lane_bytes)):
         for lane, size in enumerate(lane_bytes):
             if step < size:
                 hashes = np.zeros(BYTE_CONTEXTS, np.int64)
-                byte_contexts(history.lanes[lane], history, model, hashes)
-                seen.append((history.lanes[lane]["expected"].tolist(), hashes.tolist()))
-                append(history.lanes[lane], text[starts[lane] + step], 0, history)
-    return seen, history
+                byte_contexts(buffer.lanes[lane], buffer, model, hashes)
+                seen.append((buffer.lanes[lane]["expected"].tolist(), hashes.tolist()))
+                append(buffer.lanes[lane], text[starts[lane] + step], 0, buffer)
+    return seen, buffer
 
 
 LANES = st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any)
@@ -46,10 +46,10 @@ def test_what_is_not_coded_yet_is_never_read(text, lane_bytes, model):
 
 @given(TEXTS, LANES)
 def test_every_byte_arrives(text, lane_bytes):
-    _, history = fill(text, lane_bytes)
+    _, buffer = fill(text, lane_bytes)
     size = sum(lane_bytes)
-    assert history.text[:size].astype(np.uint8).tobytes() == text[:size]
-    assert history.lanes["at"].tolist() == history.lanes["end"].tolist()
+    assert buffer.text[:size].astype(np.uint8).tobytes() == text[:size]
+    assert buffer.lanes["at"].tolist() == buffer.lanes["end"].tolist()
 
 
 def test_a_repeat_is_expected_in_full():
@@ -62,14 +62,14 @@ def test_a_repeat_is_expected_in_full():
 
 def test_a_repeat_goes_on_across_the_lanes_it_lies_in():
     block = bytes(np.random.default_rng(1).integers(0, 256, 64, np.uint8))
-    history = new_history([32, 32, 64])
+    buffer = new_text_buffer([32, 32, 64])
     for lane, part in ((0, block[:32]), (1, block[32:])):
         for byte in part:
-            append(history.lanes[lane], byte, 0, history)
+            append(buffer.lanes[lane], byte, 0, buffer)
     hits = 0
     for byte in block:
-        hits += history.lanes[2]["expected"][0] == byte
-        append(history.lanes[2], byte, 0, history)
+        hits += buffer.lanes[2]["expected"][0] == byte
+        append(buffer.lanes[2], byte, 0, buffer)
     assert hits == 64 - MATCH_LEAST[0]
 
 
@@ -119,8 +119,8 @@ def test_a_tag_is_known_until_the_next_one():
 
 @given(st.integers(0, 65535), st.integers(0, 255), st.booleans(), st.integers(0, 1))
 def test_states_of_matches_are_in_range(length, missed, ending, guess):
-    history = new_history([10])
-    lane = history.lanes[0]
+    buffer = new_text_buffer([10])
+    lane = buffer.lanes[0]
     lane["length"][0], lane["missed"][0] = length, missed
     state, strength = state_of_match(lane, 0, ending, guess)
     assert 0 <= state < MATCH_STATES
@@ -128,7 +128,7 @@ def test_states_of_matches_are_in_range(length, missed, ending, guess):
 
 
 def test_every_position_has_its_lane():
-    lanes = new_history([3, 0, 5, 1]).lanes
+    lanes = new_text_buffer([3, 0, 5, 1]).lanes
     owners = [owner_of(position, lanes) for position in range(9)]
     assert owners[:3] == [0, 0, 0]
     assert owners[3:8] == [2] * 5
@@ -137,14 +137,14 @@ def test_every_position_has_its_lane():
 
 @pytest.mark.parametrize("m", range(MATCHES))
 def test_a_match_that_met_a_frontier_can_match_again(m):
-    history = new_history([100, 200])
-    one, two = history.lanes
+    buffer = new_text_buffer([100, 200])
+    one, two = buffer.lanes
     line = bytes(np.random.default_rng(6).integers(0, 256, 60, np.uint8))
     for byte in line:
-        append(one, byte, 0, history)
+        append(one, byte, 0, buffer)
     two["pointer"][m], two["length"][m], two["owner"][m] = 60, 60, 0  # at the frontier of the other lane
-    follow(two, m, history)
+    follow(two, m, buffer)
     assert two["expected"][m] == -1
     for byte in line[:40]:
-        append(two, byte, 0, history)
+        append(two, byte, 0, buffer)
     assert two["expected"][m] & 255 == line[40]

@@ -32,13 +32,13 @@ def test_round_trip_of_any_bytes(engine, data, lanes):
     assert engine.decode(result.payload, result.lane_bytes) == data
 
 
-def test_payload_is_the_same_for_all_threads_stretches_and_carriers(tiny):
+def test_payload_is_the_same_for_all_threads_segments_and_backends(tiny):
     data = words(1500) + "ü漢".encode() * 20
     settings = [
-        {"threads": 1, "carrier": "int16"},
-        {"threads": 2, "carrier": "int16", "stretch_rows": 8},
-        {"threads": 3, "carrier": "float32", "stretch_rows": 64},
-        {"threads": 2, "carrier": "int8", "stretch_rows": 1},
+        {"threads": 1, "backend": "int16"},
+        {"threads": 2, "backend": "int16", "segment_rows": 8},
+        {"threads": 3, "backend": "float32", "segment_rows": 64},
+        {"threads": 2, "backend": "int8", "segment_rows": 1},
     ]
     engines = [Engine(tiny, **setting) for setting in settings]
     results = [coded(e, data, 8) for e in engines]

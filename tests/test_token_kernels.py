@@ -13,9 +13,9 @@ import reference_coder
 from networks import tiny_tokenizer
 
 from llmzip.coding import range_coder, token_kernels
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.state import new_mixer
-from llmzip.mixing.text_buffer import new_history
+from llmzip.mixing.text_buffer import new_text_buffer
 from llmzip.network.head import new_head, new_work
 from llmzip.network.softmax import probability
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters, choose_clusters
@@ -46,19 +46,19 @@ class Setting:
 
     def reset(self):
         lane_bytes = np.where(self.tokens >= 0, self.lengths[self.tokens], 0).sum(0).tolist()
-        self.history = new_history([*lane_bytes, int(self.lengths[self.dictionary].sum())])
-        token_kernels.remember(self.dictionary, self.lanes, self.tree, self.history)
-        start = Start.untrained(model=True)
+        self.buffer = new_text_buffer([*lane_bytes, int(self.lengths[self.dictionary].sum())])
+        token_kernels.append_tokens(self.dictionary, self.lanes, self.tree, self.buffer)
+        start = InitialState.untrained(model=True)
         self.mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), start, model=True)
         self.work = new_work(self.tree)
 
-    def encode(self, stretch=1 << 30, capacity=1 << 20):
+    def encode(self, segment=1 << 30, capacity=1 << 20):
         self.reset()
         out, encoder = np.zeros(capacity, np.uint8), range_coder.new_encoder()
-        for at in range(0, self.steps, stretch):
-            part = slice(at, at + stretch)
+        for at in range(0, self.steps, segment):
+            part = slice(at, at + segment)
             rows = self.tokens[part], self.acc1[part], self.q[part], self.scale[part]
-            shared = self.head, self.tree, self.work, self.history, self.mixer, encoder
+            shared = self.head, self.tree, self.work, self.buffer, self.mixer, encoder
             status = token_kernels.encode_steps(*rows, *shared, out)
             if status != token_kernels.OK:
                 return status
@@ -72,11 +72,11 @@ class Setting:
         for t in range(self.steps):
             for a, b in pairwise(bounds):
                 rows = self.acc1[t, a:b], self.q[t, a:b], self.scale[t, a:b]
-                shared = self.head, self.tree, self.work, self.history, self.mixer, decoder
+                shared = self.head, self.tree, self.work, self.buffer, self.mixer, decoder
                 status = token_kernels.decode_lanes(a, b, *rows, *shared, data, tokens[t])
                 if status != token_kernels.OK:
                     return status
-        whole = (self.history.lanes["at"] == self.history.lanes["end"]).all()
+        whole = (self.buffer.lanes["at"] == self.buffer.lanes["end"]).all()
         return tokens if range_coder.used_up(decoder, data) and whole else None
 
 
@@ -90,9 +90,9 @@ def test_decoder_follows_the_encoder_in_any_groups(clusters, lanes):
         assert np.array_equal(setting.decode(payload, bounds), setting.tokens)
 
 
-def test_stretches_change_no_byte():
+def test_segments_change_no_byte():
     setting = Setting(12, 70, 4)
-    assert len({setting.encode(stretch) for stretch in (1, 7, 64, 100)}) == 1
+    assert len({setting.encode(segment) for segment in (1, 7, 64, 100)}) == 1
 
 
 def repetitive(setting, seed=0):
@@ -185,7 +185,7 @@ def test_a_full_buffer_is_not_written_beyond():
     for room in range(0, whole, 7):
         setting.reset()
         out = np.full(room + 64, 0xAA, np.uint8)
-        shared = setting.head, setting.tree, setting.work, setting.history, setting.mixer, range_coder.new_encoder()
+        shared = setting.head, setting.tree, setting.work, setting.buffer, setting.mixer, range_coder.new_encoder()
         rows = setting.tokens, setting.acc1, setting.q, setting.scale
         assert token_kernels.encode_steps(*rows, *shared, out[:room]) == token_kernels.OVERFLOW
         assert (out[room:] == 0xAA).all()
@@ -210,10 +210,10 @@ def test_any_payload_ends(seed):
     setting.tokens[:] = -1
     setting.tokens[:16] = ord("x")
     setting.reset()
-    lanes = setting.history.lanes
+    lanes = setting.buffer.lanes
     data = np.random.default_rng(seed).integers(0, 256, 40 * seed, np.uint8)
     decoder, tokens = range_coder.new_decoder(data), np.full(4, -1, np.int32)
-    shared = setting.head, setting.tree, setting.work, setting.history, setting.mixer, decoder
+    shared = setting.head, setting.tree, setting.work, setting.buffer, setting.mixer, decoder
     for t in range(33):
         before = lanes["at"].copy()
         rows = setting.acc1[t], setting.q[t], setting.scale[t]

@@ -40,7 +40,7 @@ from llmzip.training.build import build
 from llmzip.training.evaluation import exact_bits
 from llmzip.training.export import between, export, restore
 from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
-from llmzip.training.request import PERSONAL_WAY, Request
+from llmzip.training.request import PERSONAL_ALPHA, Request
 from llmzip.training.survey import survey
 from llmzip.training.trainer import Trainer, load_model
 
@@ -156,7 +156,7 @@ def test_self_test_passes_here_and_fails_where_something_is_computed_differently
 def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_bytes(log(600, 1))
     path = tmp_path / "own.safetensors"
-    build(Request((tmp_path / "own.txt",), path, start=str(trained), steps=120, quiet=True))
+    build(Request((tmp_path / "own.txt",), path, base=str(trained), steps=120, quiet=True))
     before, after = read(trained), read(path)
     assert after.tokenizer.tokens == before.tokenizer.tokens
     assert np.array_equal(after.weights.cluster_starts, before.weights.cluster_starts)
@@ -164,7 +164,7 @@ def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(tra
     bits = [exact_bits(Engine(model), log(60, 2), 1) for model in (before, after)]
     assert bits[1] < 0.8 * bits[0]
     tuned = load_model(path.with_suffix(".train") / "best.pt")
-    halfway = export(between(restore(before.weights), tuned, PERSONAL_WAY))
+    halfway = export(between(restore(before.weights), tuned, PERSONAL_ALPHA))
     assert np.array_equal(after.weights.embedding.q, halfway.embedding.q)
     assert not np.array_equal(after.weights.embedding.q, export(tuned).embedding.q)
 
@@ -181,12 +181,12 @@ def test_personalised_model_holds_the_text_unless_told_not_to(trained: Path, tmp
         assert model.info["training"]["dictionary"] == len(text)
         return text, path.with_suffix(".md").read_text(), capsys.readouterr().err
 
-    text, card, messages = dictionary("whole.safetensors", start=str(trained))
+    text, card, messages = dictionary("whole.safetensors", base=str(trained))
     assert own.read_bytes().startswith(text)  # all but what is held out
     assert len(text) == survey([own], 1).train_bytes
     assert f"**{len(text)} bytes of the text are part of the model, word for word.**" in card
     assert "dictionary: " in messages
-    text, card, messages = dictionary("part.safetensors", start=str(trained), dictionary=1000)
+    text, card, messages = dictionary("part.safetensors", base=str(trained), dictionary=1000)
     assert 900 < len(text) <= 1000
     for options in ({"start": str(trained), "dictionary": 0}, SHAPE):
         name = f"without-{len(options)}.safetensors"
@@ -200,14 +200,14 @@ def test_start_values_of_the_mixer_are_retrained_if_there_is_enough_text(
     corpus: Path, trained: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     def start(path: Path) -> bytes:
-        return read(path).start.weights.tobytes()
+        return read(path).initial_state.weights.tobytes()
 
     sentence = "The start values of the mixer were trained on the same text"
-    assert start(trained) == registry.load(registry.DEFAULT).start.weights.tobytes()
+    assert start(trained) == registry.load(registry.DEFAULT).initial_state.weights.tobytes()
     assert sentence not in trained.with_suffix(".md").read_text()
     monkeypatch.setattr(mixer, "LEAST_BYTES", 1000)
     path = tmp_path / "m.safetensors"
-    build(Request((corpus,), path, start=str(trained), steps=1))
+    build(Request((corpus,), path, base=str(trained), steps=1))
     assert "mixer: start values retrained" in capsys.readouterr().err
     assert start(path) != start(trained)
     assert sentence in path.with_suffix(".md").read_text()
@@ -505,8 +505,8 @@ def test_small_corpora_get_small_settings() -> None:
     assert piece_bytes_for(10**9) == 65536
 
 
-SCRATCH = {"matrix_rate": 0.01, "vector_rate": 0.004, "decay_from": 0.15}
-PERSONAL = {"matrix_rate": 0.0008, "vector_rate": 0.0008, "decay_from": 0.5}
+SCRATCH = {"matrix_learning_rate": 0.01, "vector_learning_rate": 0.004, "decay_from": 0.15}
+PERSONAL = {"matrix_learning_rate": 0.0008, "vector_learning_rate": 0.0008, "decay_from": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -514,17 +514,17 @@ PERSONAL = {"matrix_rate": 0.0008, "vector_rate": 0.0008, "decay_from": 0.5}
     [
         # 40,000 tokens in steps of 8 x 64: eight epochs, or three of personalising, and an hour.
         ({}, 1, {**SCRATCH, "lanes": 8, "window": 64, "minutes": 60, "steps": 625, "warmup_steps": 40}),
-        ({"start": "default"}, 1, {**PERSONAL, "lanes": 8, "window": 64, "minutes": 60, "steps": 235}),
+        ({"base": "default"}, 1, {**PERSONAL, "lanes": 8, "window": 64, "minutes": 60, "steps": 235}),
         # A budget that is given is the only one, and no epochs end it earlier.
         ({"minutes": 5.0}, 1, {**SCRATCH, "minutes": 5, "steps": math.inf, "warmup_steps": 40}),
         ({"steps": 30}, 1, {**SCRATCH, "minutes": math.inf, "steps": 30, "warmup_steps": 4}),
         ({"minutes": 5.0, "steps": 30}, 1, {"minutes": 5, "steps": 30}),
-        ({"start": "default", "minutes": 5.0}, 1, {**PERSONAL, "minutes": 5, "steps": math.inf}),
-        ({"start": "default", "steps": 3000}, 1, {**PERSONAL, "minutes": math.inf, "steps": 3000, "warmup_steps": 40}),
+        ({"base": "default", "minutes": 5.0}, 1, {**PERSONAL, "minutes": 5, "steps": math.inf}),
+        ({"base": "default", "steps": 3000}, 1, {**PERSONAL, "minutes": math.inf, "steps": 3000, "warmup_steps": 40}),
         # Epochs are counted in the steps there are: lanes rounded up to what the processes can share.
         ({}, 3, {"lanes": 9, "window": 64, "minutes": 60, "steps": 556}),
         ({"lanes": 5, "window": 32}, 2, {"lanes": 6, "window": 32, "minutes": 60, "steps": 1667}),
-        ({"start": "default", "lanes": 5}, 1, {"lanes": 5, "window": 64, "steps": 375}),
+        ({"base": "default", "lanes": 5}, 1, {"lanes": 5, "window": 64, "steps": 375}),
     ],
 )
 def test_recipe_follows_from_what_was_asked_for_and_the_tokens(

@@ -70,7 +70,7 @@ STARTS = [[0, 3, 4, 5, 11], list(range(17)), [0], [0, 1, 2, 16]]
 @pytest.mark.parametrize("starts", STARTS)
 def test_two_level_loss_and_gradients_are_those_of_two_softmaxes(starts: list[int]) -> None:
     h, w1, w2, target, first = random_head(0, starts, 17)
-    target[3], target[7] = 17, -1  # BEGIN and padding cost nothing
+    target[3], target[7] = 17, -1  # BOS and padding cost nothing
     total, losses = TwoLevelCrossEntropy.apply(h, w1, w2, target, first)
     expected = naive_losses(h, w1, w2, target, first)
     # The loss itself is summed in float32.
@@ -118,7 +118,7 @@ def packed_pieces(folder: Path, lengths: list[int]) -> Packed:
 
 
 LENGTHS = [5, 1, 9, 30, 2, 7, 12, 3, 4]
-BEGIN = 999
+BOS = 999
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_long_lines_come_in_parts_and_hide_no_separator(length: int, tmp_path: P
 
 
 def test_targets_are_the_inputs_one_step_on(packed: Packed) -> None:
-    streams = Streams(packed, BEGIN, 3, seed=1)
+    streams = Streams(packed, BOS, 3, seed=1)
     last = None
     for steps in (4, 1, 20, 2):
         inputs, targets = streams.next(steps)
@@ -215,17 +215,17 @@ def test_targets_are_the_inputs_one_step_on(packed: Packed) -> None:
 
 
 def test_streams_are_pieces_behind_begin(packed: Packed) -> None:
-    for lane in joined(Streams(packed, BEGIN, 3, seed=1), 300).T:
-        assert lane[0] == BEGIN
-        parts = np.split(lane, np.flatnonzero(lane == BEGIN))[1:-1]
+    for lane in joined(Streams(packed, BOS, 3, seed=1), 300).T:
+        assert lane[0] == BOS
+        parts = np.split(lane, np.flatnonzero(lane == BOS))[1:-1]
         assert len(parts) > 20
         for part in parts:
-            assert part.tolist() == [BEGIN, part[1]] + [100 + part[1]] * (LENGTHS[part[1]] - 1)
+            assert part.tolist() == [BOS, part[1]] + [100 + part[1]] * (LENGTHS[part[1]] - 1)
 
 
 def test_one_lane_meets_every_piece_once_per_epoch(packed: Packed) -> None:
-    lane = joined(Streams(packed, BEGIN, 1, seed=1), 500)[:, 0]
-    order = lane[1:][lane[:-1] == BEGIN]
+    lane = joined(Streams(packed, BOS, 1, seed=1), 500)[:, 0]
+    order = lane[1:][lane[:-1] == BOS]
     count = len(LENGTHS)
     epochs = [order[at : at + count].tolist() for at in range(0, len(order) - count, count)]
     assert len(epochs) > 4
@@ -235,24 +235,24 @@ def test_one_lane_meets_every_piece_once_per_epoch(packed: Packed) -> None:
 
 def test_lanes_share_out_the_pieces_of_an_epoch(tmp_path: Path) -> None:
     packed = packed_pieces(tmp_path, [4] * 9)
-    inputs, _ = Streams(packed, BEGIN, 3, seed=1).next(14)  # with the last target three pieces each
+    inputs, _ = Streams(packed, BOS, 3, seed=1).next(14)  # with the last target three pieces each
     assert sorted(inputs[1::5].flatten().tolist()) == list(range(9))
 
 
 def test_streams_depend_on_the_seed_and_on_nothing_else(packed: Packed) -> None:
     windows = [30] * 6
-    expected = joined(Streams(packed, BEGIN, 3, seed=1), *windows)
-    assert np.array_equal(joined(Streams(packed, BEGIN, 3, seed=1), *windows), expected)
-    assert not np.array_equal(joined(Streams(packed, BEGIN, 3, seed=2), *windows), expected)
+    expected = joined(Streams(packed, BOS, 3, seed=1), *windows)
+    assert np.array_equal(joined(Streams(packed, BOS, 3, seed=1), *windows), expected)
+    assert not np.array_equal(joined(Streams(packed, BOS, 3, seed=2), *windows), expected)
 
 
 @pytest.mark.parametrize("before", [0, 1, 10, 37, 200])
 def test_restored_streams_go_on_with_the_same_tokens(before: int, packed: Packed) -> None:
-    streams = Streams(packed, BEGIN, 3, seed=1)
+    streams = Streams(packed, BOS, 3, seed=1)
     if before:
         streams.next(before)
     state = json.loads(json.dumps(streams.state()))  # nothing in it but numbers
-    restored = Streams(packed, BEGIN, 3, seed=1)
+    restored = Streams(packed, BOS, 3, seed=1)
     restored.next(5)
     restored.restore(state)
     assert np.array_equal(joined(restored, 60, 90), joined(streams, 60, 90))
@@ -439,11 +439,11 @@ def test_rate_warms_up_and_falls_to_zero_over_the_rest_of_the_budget(corpus: Pat
     trainer = new_trainer(corpus, tmp_path, minutes=1.0, decay_from=0.5)
     warmed = []
     for trainer.step in range(7):
-        warmed.append(trainer._rate_factor())
+        warmed.append(trainer._learning_rate_factor())
     assert warmed == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]
     factors = []
     for trainer.elapsed in (0.0, 30.0, 45.0, 60.0, 70.0):
-        factors.append(trainer._rate_factor())
+        factors.append(trainer._learning_rate_factor())
     assert factors == [1.0, 1.0, 0.5, 0.0, 0.0]
 
 
@@ -533,7 +533,7 @@ def test_stopped_run_saves_what_there_is(corpus: Path, tmp_path: Path) -> None:
 def naive_nats(model: LanguageModel, tokens: np.ndarray) -> float:
     """Return what one lane costs, token by token."""
     targets = torch.from_numpy(tokens.astype(np.int64))
-    inputs = torch.cat([torch.tensor([model.begin]), targets[:-1]])[:, None]
+    inputs = torch.cat([torch.tensor([model.bos]), targets[:-1]])[:, None]
     hidden, _ = model(inputs, model.initial_state(1))
     head = model.head_cluster, model.head_token, targets, model.cluster_starts
     return float(naive_losses(hidden[:, 0], *head).sum())
@@ -566,7 +566,7 @@ def test_heldout_bits_are_those_of_each_domain() -> None:
 def test_exact_bits_are_what_the_coder_pays_without_the_adaptive_stage(tiny) -> None:
     engine, text = Engine(tiny), WORDS * 4
     grid = cut(engine.tokenizer.encode(text), 3)
-    inputs = np.vstack([np.full((1, 3), engine.begin, np.int32), np.maximum(grid[:-1], 0)])
+    inputs = np.vstack([np.full((1, 3), engine.bos, np.int32), np.maximum(grid[:-1], 0)])
     seen, head, starts = engine.session(3).run(inputs), engine.head, engine.tree.starts
     nats = 0.0
     for t, b in zip(*np.nonzero(grid >= 0), strict=True):

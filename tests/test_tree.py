@@ -66,12 +66,12 @@ def test_nodes_are_in_preorder():
 @given(vocabularies)
 def test_places_are_distinct_and_a_walk_stays_in_a_block(tokens):
     tree = DecisionTree.build(tokens)
-    assert len(set(tree.place.tolist())) == len(tokens) - 1
+    assert len(set(tree.node_index.tolist())) == len(tokens) - 1
     for token in range(len(tokens)):
-        places = [int(tree.place[node]) for node, _ in path(tree, token)]
-        for i, place in enumerate(places):
-            assert place // BLOCK == places[i - i % BLOCK_LEVELS] // BLOCK
-            assert 0 < place % BLOCK < BLOCK
+        places = [int(tree.node_index[node]) for node, _ in path(tree, token)]
+        for i, node_index in enumerate(places):
+            assert node_index // BLOCK == places[i - i % BLOCK_LEVELS] // BLOCK
+            assert 0 < node_index % BLOCK < BLOCK
 
 
 @given(vocabularies, st.randoms(use_true_random=False))
@@ -98,8 +98,13 @@ def test_chosen_clusters_are_subtrees_and_cover_the_vocabulary(clusters):
     bound = bind_clusters(tree, starts)
     for node in range(tree.size - 1):
         first, last = bound.cluster_of[tree.lo[node]], bound.cluster_of[tree.hi[node] - 1]
-        mid, split, left, right, above, place, depth, bit, partial = bound.nodes[node].tolist()
-        assert (mid, left, right, place) == (tree.mid[node], tree.left[node], tree.right[node], tree.place[node])
+        mid, split, left, right, above, node_index, depth, bit, partial = bound.nodes[node].tolist()
+        assert (mid, left, right, node_index) == (
+            tree.mid[node],
+            tree.left[node],
+            tree.right[node],
+            tree.node_index[node],
+        )
         assert above == (first != last)
         assert (depth, bit) == (tree.depth[node], tree.bit[node])
         known = f"{tiny_tokenizer().tokens[mid][depth]:08b}"[:bit] if bit < END else ""

@@ -39,7 +39,7 @@ class FrameInfo:
     def of(cls, frame: Frame) -> FrameInfo:
         """Describe `frame`."""
         archive, header = frame.archive or ArchiveHeader(), frame.header
-        model = registry.title(archive.number, archive.identity) if header.kind == MODEL else registry.NONE
+        model = registry.title(archive.number, archive.model_id) if header.kind == MODEL else registry.NONE
         return cls(header.size, frame.stored_size, len(header.lane_bytes), header.last, model)
 
 

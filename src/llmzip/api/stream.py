@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 FRAME_BYTES = 1 << 26  # content per frame: what repeats can reach back, the memory, and what one damaged byte can cost
-HOPE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
+PROBE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
 CHOICE_BYTES = 1 << 16  # sample that tells whether the language model pays
-CLEARLY = 0.9  # times the size
+CLEAR_WIN = 0.9  # times the size
 Progress = Callable[[int], None]
 
 _engines: dict[tuple[bytes, int, str], Engine] = {}
@@ -45,7 +45,7 @@ def _engine(model: Model, threads: int, device: str) -> Engine:
 @functools.cache
 def _byte_coder() -> tuple[ByteCoder, bytes]:
     """Return the coder for frames without a language model, and the identity of its start values."""
-    values, identity = registry.for_bytes()
+    values, identity = registry.initial_state_for_bytes()
     return ByteCoder(values), identity
 
 
@@ -81,12 +81,12 @@ class _Rest:
         self._told = 0
 
 
-def _hopeless(content: bytes) -> bool:
+def _incompressible(content: bytes) -> bool:
     """Tell from a sample whether a long frame cannot be made smaller."""
-    if len(content) < 8 * HOPE_BYTES:
+    if len(content) < 8 * PROBE_BYTES:
         return False
     quarter = len(content) // 4
-    sample = b"".join(content[i * quarter : i * quarter + HOPE_BYTES // 4] for i in range(4))
+    sample = b"".join(content[i * quarter : i * quarter + PROBE_BYTES // 4] for i in range(4))
     return _byte_coder()[0].encode(sample) is None
 
 
@@ -117,7 +117,7 @@ class Encoder:
         self._told.finish(len(content))
 
     def _write(self, content: bytes, last: bool) -> None:
-        if content and not _hopeless(content):
+        if content and not _incompressible(content):
             engine = _engine(self._model, self._threads, self._device) if self._model else None
             if engine and (not self._choose or self._model_pays(content, engine)):
                 if coded := engine.encode(content, progress=self._told):
@@ -144,7 +144,7 @@ class Encoder:
             return len(coded.payload if coded else text), len(plain or text)
 
         coded, plain = sizes(sample)
-        if coded >= plain or coded < CLEARLY * plain or len(content) <= CHOICE_BYTES:
+        if coded >= plain or coded < CLEAR_WIN * plain or len(content) <= CHOICE_BYTES:
             return coded < plain
         coded_before, plain_before = sizes(sample[: len(sample) // 2])
         return coded - coded_before < plain - plain_before
@@ -231,7 +231,7 @@ def decode_frame(
         frame.verify(content, identity)
         return content
     archive = frame.archive or ArchiveHeader()
-    loaded = registry.for_archive(archive.number, archive.identity, model)
+    loaded = registry.for_archive(archive.number, archive.model_id, model)
     engine = _engine(loaded, threads, device)
     content = engine.decode(frame.payload, list(frame.header.lane_bytes), progress=progress)
     frame.verify(content, loaded.digest)

@@ -39,7 +39,7 @@ def inspect(file: str, page: str | None, force: bool, length: int, quiet: bool, 
       llmzip inspect book.txt --html report.html
 
     Tells what the text takes, what it would take by the language model alone, by contexts and
-    matches alone, and with xz, and the dearest passages. The page colours every token by its cost,
+    matches alone, and with xz, and the costliest passages. The page colours every token by its cost,
     and shows who expected what; it needs nothing but a browser.
     """  # noqa: D301 - click needs the character \b
     sys.exit(each((file,), lambda name: _inspect(name, page, force, length, quiet, model or registry.DEFAULT)))
@@ -59,7 +59,7 @@ def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool,
     from llmzip.tools import inspection_report
     from llmzip.tools.inspection import inspect as look
 
-    plain = ByteCoder(registry.for_bytes()[0])
+    plain = ByteCoder(registry.initial_state_for_bytes()[0])
     shown = printable(name)
     with tqdm(total=len(data), desc=shown, unit="B", unit_scale=True, leave=False, disable=quiet or None) as bar:
         found = look(Engine(registry.load(model)), plain, data, progress=bar.update)

@@ -113,7 +113,7 @@ def verify(names: tuple[str, ...]) -> None:
 def _verify(name: str) -> str:
     """Return a line about a sound model; raises ModelError for any other."""
     if name == library.NONE:
-        _, digest = registry.for_bytes()
+        _, digest = registry.initial_state_for_bytes()
         return f"sound ({digest[:8].hex()}, start values for frames without a language model)"
     from llmzip.tools.doctor import replay
 

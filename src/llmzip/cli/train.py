@@ -25,7 +25,7 @@ NATURAL = click.IntRange(min=1)
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output and begin anew.")
 @click.option(
     "--from",
-    "start",
+    "base",
     metavar="NAME|FILE",
     help="Personalise this model: its shape and tokens stay, and it will hold the text (see --dictionary).",
 )
@@ -75,10 +75,10 @@ def train(**options: Any) -> None:
     amount of text, and so do the tokens, the lanes and the time. The folder NAME.train beside the output keeps
     everything else: checkpoints, metrics.jsonl, loss.png. Ctrl-C writes the model as it is then.
     """  # noqa: D301 - click needs the character \b
-    output, start, shape = options["output"], options["start"], ("arch", "size", "width", "layers", "hidden", "vocab")
+    output, base, shape = options["output"], options["base"], ("arch", "size", "width", "layers", "hidden", "vocab")
     if output.suffix != SUFFIX:
         raise click.UsageError(f"the output must be called NAME{SUFFIX}")
-    if start and any(options[name] is not None for name in shape):
+    if base and any(options[name] is not None for name in shape):
         raise click.UsageError(
             "--from keeps the model's shape: --arch, --size, --width, --layers, --hidden, --vocab do not go with it"
         )

@@ -11,20 +11,20 @@ import numpy as np
 
 from llmzip.coding import range_coder, token_kernels
 from llmzip.errors import FormatError
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.state import Mixer, new_mixer
-from llmzip.mixing.text_buffer import History, new_history
+from llmzip.mixing.text_buffer import TextBuffer, new_text_buffer
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters
 
 Progress = Callable[[int], None]  # is told the bytes done since the last call
-STRETCH = 1 << 16  # bytes between two reports of progress
+SEGMENT_BYTES = 1 << 16  # bytes between two reports of progress
 
 
 class ByteCoder:
     """Code frames from given start values."""
 
-    def __init__(self, start: Start):
-        self.start = start
+    def __init__(self, initial_state: InitialState):
+        self.initial_state = initial_state
         self.tree = bind_clusters(DecisionTree.build([bytes([i]) for i in range(256)]), [0])
 
     def encode(self, data: bytes, *, capacity: int | None = None, progress: Progress | None = None) -> bytes | None:
@@ -37,10 +37,10 @@ class ByteCoder:
         # The walk begins no byte without room for the costliest: that must not count against a short payload.
         out = np.empty(range_coder.bytes_at_most(state, self.tree.height) + limit, np.uint8)
         content = np.frombuffer(data, np.uint8)
-        history, mixer = self.begin_walk(len(data))
-        for at in range(0, len(content), STRETCH):
-            part = content[at : at + STRETCH].copy()  # the kernels are compiled for writable arrays
-            if token_kernels.encode_bytes(part, self.tree, history, mixer, state, out) == token_kernels.OVERFLOW:
+        buffer, mixer = self.begin_frame(len(data))
+        for at in range(0, len(content), SEGMENT_BYTES):
+            part = content[at : at + SEGMENT_BYTES].copy()  # the kernels are compiled for writable arrays
+            if token_kernels.encode_bytes(part, self.tree, buffer, mixer, state, out) == token_kernels.OVERFLOW:
                 return None
             if progress:
                 progress(len(part))
@@ -51,17 +51,17 @@ class ByteCoder:
         """Return the `size` bytes of a frame; raises FormatError for a payload that no encoder made."""
         data = np.frombuffer(payload, np.uint8).copy()
         state = range_coder.new_decoder(data)
-        history, mixer = self.begin_walk(size)
-        for at in range(0, size, STRETCH):
-            part = min(STRETCH, size - at)
-            if token_kernels.decode_bytes(part, self.tree, history, mixer, state, data) == token_kernels.OVERREAD:
+        buffer, mixer = self.begin_frame(size)
+        for at in range(0, size, SEGMENT_BYTES):
+            part = min(SEGMENT_BYTES, size - at)
+            if token_kernels.decode_bytes(part, self.tree, buffer, mixer, state, data) == token_kernels.OVERREAD:
                 raise FormatError(range_coder.TOO_SHORT)
             if progress:
                 progress(part)
         if not range_coder.used_up(state, data):
             raise FormatError(range_coder.NOT_USED_UP)
-        return history.text[:size].astype(np.uint8).tobytes()
+        return buffer.text[:size].astype(np.uint8).tobytes()
 
-    def begin_walk(self, size: int) -> tuple[History, Mixer]:
+    def begin_frame(self, size: int) -> tuple[TextBuffer, Mixer]:
         """Return the state before a frame of `size` bytes."""
-        return new_history([size]), new_mixer(len(self.tree.nodes), size, self.start, model=False)
+        return new_text_buffer([size]), new_mixer(len(self.tree.nodes), size, self.initial_state, model=False)

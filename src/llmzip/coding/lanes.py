@@ -32,14 +32,14 @@ def cut(tokens: np.ndarray, lanes: int) -> np.ndarray:
     return np.ascontiguousarray(grid.T)
 
 
-def inputs_of(grid: np.ndarray, begin: int, at: int = 0, steps: int | None = None) -> np.ndarray:
+def inputs_of(grid: np.ndarray, bos: int, at: int = 0, steps: int | None = None) -> np.ndarray:
     """Return what the network reads when it predicts `steps` rows of `grid` from `at` on, to the end if None.
 
-    That is BEGIN, then the tokens one step later.
+    That is BOS, then the tokens one step later.
     """
     predicted = grid[at : None if steps is None else at + steps]
     inputs = np.empty_like(predicted)
-    inputs[0] = np.maximum(grid[at - 1], 0) if at else begin
+    inputs[0] = np.maximum(grid[at - 1], 0) if at else bos
     np.maximum(predicted[:-1], 0, out=inputs[1:])
     return inputs
 

@@ -21,13 +21,13 @@ import numpy as np
 from llmzip.coding import lanes, range_coder, token_kernels
 from llmzip.errors import FormatError, ModelError
 from llmzip.mixing.state import new_mixer
-from llmzip.mixing.text_buffer import History, add_behind, new_history
+from llmzip.mixing.text_buffer import TextBuffer, add_behind, new_text_buffer
 from llmzip.model.file import Model
 from llmzip.network import head
-from llmzip.network.cpu import STRETCH_ROWS, ExactNetwork, Prediction
+from llmzip.network.cpu import SEGMENT_ROWS, ExactNetwork, Prediction
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters
 
-STRETCHES_AHEAD = 2  # of the network: threads that have run one do not wait for the walk
+SEGMENTS_AHEAD = 2  # of the network: threads that have run one do not wait for the walk
 Progress = Callable[[int], None]  # is told the bytes done since the last call
 
 
@@ -39,28 +39,28 @@ class Coded:
     lane_bytes: list[int]  # bytes of the original in each lane
 
 
-class Walker:
-    """Hold what one frame's walk changes: history, mixer, buffers."""
+class FrameCoder:
+    """Hold what one frame's walk changes: buffer, mixer, buffers."""
 
     def __init__(self, engine: Engine, lane_bytes: list[int], traced: int = 0):
         self.engine = engine
-        self.history = engine.begin_history(lane_bytes)
-        self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.start, model=True, traced=traced)
+        self.buffer = engine.new_text_buffer(lane_bytes)
+        self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.initial_state, model=True, traced=traced)
         self.work = head.new_work(engine.tree)
 
-    def encode(self, tokens: np.ndarray, seen: Prediction, state: np.ndarray, out: np.ndarray) -> int:
+    def encode(self, tokens: np.ndarray, prediction: Prediction, state: np.ndarray, out: np.ndarray) -> int:
         """Code a stretch of tokens ``[T, B]``."""
         e = self.engine
-        rows = seen.cluster_acc, seen.hidden, seen.scale
-        return token_kernels.encode_steps(
-            tokens, *rows, e.head, e.tree, self.work, self.history, self.mixer, state, out
-        )
+        rows = prediction.cluster_acc, prediction.hidden, prediction.scale
+        return token_kernels.encode_steps(tokens, *rows, e.head, e.tree, self.work, self.buffer, self.mixer, state, out)
 
-    def decode(self, group: slice, seen: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray) -> None:
+    def decode(
+        self, group: slice, prediction: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray
+    ) -> None:
         """Decode one step of a group of lanes into `out` int32 ``[B]``; raises FormatError."""
         e = self.engine
-        rows = seen.cluster_acc[0], seen.hidden[0], seen.scale[0]
-        shared = e.head, e.tree, self.work, self.history, self.mixer, state
+        rows = prediction.cluster_acc[0], prediction.hidden[0], prediction.scale[0]
+        shared = e.head, e.tree, self.work, self.buffer, self.mixer, state
         status = token_kernels.decode_lanes(group.start, group.stop, *rows, *shared, payload, out)
         if status == token_kernels.OVERREAD:
             raise FormatError(range_coder.TOO_SHORT)
@@ -69,15 +69,15 @@ class Walker:
 
     def left(self, group: slice) -> int:
         """Return how many bytes a group of lanes still lacks."""
-        lanes_of_group = self.history.lanes[group]
+        lanes_of_group = self.buffer.lanes[group]
         return int((lanes_of_group["end"] - lanes_of_group["at"]).sum())
 
 
 class Engine:
     """Code frames with one model.
 
-    `threads` runs the network on so many threads; `device` other than "cpu" runs it on that torch device; `carrier` and
-    `stretch_rows` are for tests. None of them changes a byte.
+    `threads` runs the network on so many threads; `device` other than "cpu" runs it on that torch device; `backend` and
+    `segment_rows` are for tests. None of them changes a byte.
     """
 
     def __init__(
@@ -86,24 +86,24 @@ class Engine:
         *,
         threads: int = 1,
         device: str = "cpu",
-        carrier: str | None = None,
-        stretch_rows: int = STRETCH_ROWS,
+        backend: str | None = None,
+        segment_rows: int = SEGMENT_ROWS,
     ):
         weights = model.weights
-        self.tokenizer, self.threads, self.stretch_rows = model.tokenizer, threads, stretch_rows
-        self.begin = weights.begin
+        self.tokenizer, self.threads, self.segment_rows = model.tokenizer, threads, segment_rows
+        self.bos = weights.bos
         try:
             self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
         except ValueError as error:
             raise ModelError(f"the model file is damaged: {error}") from error
         self.head = head.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
-        self.start = model.start
+        self.initial_state = model.initial_state
         self._dictionary = model.dictionary.astype(np.int32)
         self._dictionary_bytes = int(self.lengths[self._dictionary].sum())
-        self._known: History | None = None  # the dictionary, read
+        self._known: TextBuffer | None = None  # the dictionary, read
         if device == "cpu":
-            self._network = ExactNetwork(weights, carrier=carrier)
+            self._network = ExactNetwork(weights, backend=backend)
         else:
             from llmzip.network.torch_device import TorchNetwork
 
@@ -128,13 +128,13 @@ class Engine:
         limit = len(data) - 1 if capacity is None else capacity
         # The walk begins no token without room for the costliest: that must not count against a short payload.
         out = np.empty(range_coder.bytes_at_most(range_coder.new_encoder(), self.tree.height) + limit, np.uint8)
-        state, walker = range_coder.new_encoder(), self.begin_walk(lane_bytes)
+        state, frame = range_coder.new_encoder(), self.begin_frame(lane_bytes)
         at = 0
         with closing(self._predictions(grid)) as predictions:
-            for seen in predictions:
-                part = grid[at : at + len(seen.scale)]
+            for prediction in predictions:
+                part = grid[at : at + len(prediction.scale)]
                 at += len(part)
-                if walker.encode(part, seen, state, out) == token_kernels.OVERFLOW:
+                if frame.encode(part, prediction, state, out) == token_kernels.OVERFLOW:
                     return None
                 if progress:
                     progress(int(self.lengths[part[part >= 0]].sum()))
@@ -149,18 +149,18 @@ class Engine:
         """Yield the predictions of stretches of a grid ``[T, B]``, with a thread for each group of lanes."""
         groups = lanes.groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
-        steps = max(1, self.stretch_rows * len(groups) // grid.shape[1])
+        steps = max(1, self.segment_rows * len(groups) // grid.shape[1])
 
         with ExitStack() as stack:
             pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in groups]  # a session is for one thread
 
             def start(at: int) -> list[Future[Prediction]]:
-                inputs = lanes.inputs_of(grid, self.begin, at, steps)
+                inputs = lanes.inputs_of(grid, self.bos, at, steps)
                 parts = [np.ascontiguousarray(inputs[:, g]) for g in groups]
                 return [pool.submit(s.run, p) for pool, s, p in zip(pools, sessions, parts, strict=True)]
 
             starts = iter(range(0, len(grid), steps))
-            ahead = deque(map(start, islice(starts, STRETCHES_AHEAD)))
+            ahead = deque(map(start, islice(starts, SEGMENTS_AHEAD)))
             while ahead:
                 done = [future.result() for future in ahead.popleft()]
                 ahead.extend(map(start, islice(starts, 1)))
@@ -175,21 +175,21 @@ class Engine:
             raise FormatError(range_coder.NOT_USED_UP)
         return text.tobytes()
 
-    def begin_history(self, lane_bytes: list[int]) -> History:
-        """Return the history before a frame whose lanes have so many bytes: the dictionary, behind them."""
-        history = new_history([*lane_bytes, self._dictionary_bytes])
+    def new_text_buffer(self, lane_bytes: list[int]) -> TextBuffer:
+        """Return the buffer before a frame whose lanes have so many bytes: the dictionary, behind them."""
+        buffer = new_text_buffer([*lane_bytes, self._dictionary_bytes])
         if self._dictionary_bytes:
-            known, matches = self._known, len(history.matches)
+            known, matches = self._known, len(buffer.matches)
             if known is None or len(known.matches) != matches:  # most frames of a model need the same size
-                known = new_history([self._dictionary_bytes], matches)
-                token_kernels.remember(self._dictionary, 0, self.tree, known)
+                known = new_text_buffer([self._dictionary_bytes], matches)
+                token_kernels.append_tokens(self._dictionary, 0, self.tree, known)
                 self._known = known
-            add_behind(known, history)
-        return history
+            add_behind(known, buffer)
+        return buffer
 
-    def begin_walk(self, lane_bytes: list[int], *, traced: int = 0) -> Walker:
+    def begin_frame(self, lane_bytes: list[int], *, traced: int = 0) -> FrameCoder:
         """Return the state before a frame whose lanes have so many bytes; `traced` decisions can be written down."""
-        return Walker(self, lane_bytes, traced)
+        return FrameCoder(self, lane_bytes, traced)
 
     def session(self, lane_count: int):
         """Return a fresh network state for `lane_count` lanes."""
@@ -204,9 +204,9 @@ class _Decoding:
     ):
         self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
         self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
-        self.walker = engine.begin_walk(lane_bytes)
+        self.frame = engine.begin_frame(lane_bytes)
         self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
-        self.active = [self.walker.left(g) > 0 for g in self.groups]
+        self.active = [self.frame.left(g) > 0 for g in self.groups]
         self.turn = self._next(-1)
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
@@ -233,7 +233,7 @@ class _Decoding:
                 worker.join()
         if self.failure is not None:
             raise self.failure
-        return self.walker.history.text[: self.size].astype(np.uint8)
+        return self.frame.buffer.text[: self.size].astype(np.uint8)
 
     def _guarded(self, index: int) -> None:
         try:
@@ -247,20 +247,20 @@ class _Decoding:
             self.changed.notify_all()
 
     def _run_group(self, index: int) -> None:
-        engine, group, walker = self.engine, self.groups[index], self.walker
+        engine, group, frame = self.engine, self.groups[index], self.frame
         session = engine.session(group.stop - group.start)
-        inputs = np.full((1, group.stop - group.start), engine.begin, np.int32)
+        inputs = np.full((1, group.stop - group.start), engine.bos, np.int32)
         out = np.empty(self.lane_count, np.int32)
         while self.active[index]:
-            seen = session.run(inputs)
+            prediction = session.run(inputs)
             with self.changed:
                 self.changed.wait_for(lambda: self.turn == index or self.failure)
                 if self.failure:
                     return
             out[group] = -1
-            before = walker.left(group)
-            walker.decode(group, seen, self.state, self.payload, out)
-            after = walker.left(group)
+            before = frame.left(group)
+            frame.decode(group, prediction, self.state, self.payload, out)
+            after = frame.left(group)
             with self.changed:
                 if self.progress:
                     self.progress(before - after)

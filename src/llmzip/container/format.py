@@ -30,7 +30,7 @@ INCOMPLETE = "the archive is incomplete: its end is missing"
 
 NO_MODEL = bytes(32)  # stands for the SHA-256 of the model where there is none
 ANY_MODEL = 255  # the number of all models that are not shipped
-IDENTITY_SIZE = 8
+MODEL_ID_SIZE = 8
 
 STORED, MODEL, BYTES = range(3)  # kinds of frames: the content itself; coded with a model; coded without one
 
@@ -84,19 +84,19 @@ class Cursor:
 
 @dataclass(frozen=True)
 class ArchiveHeader:
-    """Name an archive's model: by the `number` of a shipped one, by `identity`, or by neither.
+    """Name an archive's model: by the `number` of a shipped one, by `model_id`, or by neither.
 
-    Neither: all frames are stored. The identity is the first eight bytes of the SHA-256 of the
+    Neither: all frames are stored. The model_id is the first eight bytes of the SHA-256 of the
     model's file.
     """
 
     number: int | None = None
-    identity: bytes | None = None
+    model_id: bytes | None = None
 
     def pack(self) -> bytes:
         """Return the header's bytes."""
-        if self.identity is not None:
-            return START + bytes([ANY_MODEL]) + self.identity
+        if self.model_id is not None:
+            return START + bytes([ANY_MODEL]) + self.model_id
         return START + bytes([self.number or 0])
 
     @classmethod
@@ -105,7 +105,7 @@ class ArchiveHeader:
         cursor.take(len(START))
         number = cursor.integer(1)
         if number == ANY_MODEL:
-            return cls(identity=cursor.take(IDENTITY_SIZE))
+            return cls(model_id=cursor.take(MODEL_ID_SIZE))
         return cls(number=number or None)
 
 
@@ -272,8 +272,8 @@ class Writer:
 
     def __init__(self, stream: BinaryIO, digest: bytes = NO_MODEL, number: int | None = None):
         self._stream, self._digest = stream, digest
-        identity = None if number or digest == NO_MODEL else digest[:IDENTITY_SIZE]
-        self._archive = ArchiveHeader(number, identity)
+        model_id = None if number or digest == NO_MODEL else digest[:MODEL_ID_SIZE]
+        self._archive = ArchiveHeader(number, model_id)
         self._trailer = Trailer()
 
     def write(
@@ -288,7 +288,7 @@ class Writer:
         """Write a frame; it is stored unless its `payload` is given.
 
         With a payload, `lane_bytes` are the bytes of `content` in each lane if a model coded it, and `start` is the
-        identity of the start values if none did.
+        model_id of the start values if none did.
         """
         number = self._trailer.count + 1
         kind = STORED if payload is None else BYTES if start is not None else MODEL

@@ -85,7 +85,7 @@ def history_tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
     return successors, first
 
 
-def rate_table() -> npt.NDArray[np.int32]:
+def learning_rate_table() -> npt.NDArray[np.int32]:
     """Return int32[1024]: 2^16 / (n + 3/2), the weight of new evidence after n times."""
     return ((2 << 16) // (2 * np.arange(RATE_LIMIT + 1) + 3)).astype(np.int32)
 

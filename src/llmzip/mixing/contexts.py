@@ -25,13 +25,13 @@ def mixed_hash(a, b):
 
 
 @inlined
-def byte_contexts(lane, history, model, hashes):
+def byte_contexts(lane, buffer, model, hashes):
     """Write the contexts made of bytes, int64[BYTE_CONTEXTS], 32 bits each.
 
     With a language model most of the short and the long ones are of this place only: what is usual elsewhere it knows
     better, but not what is repeated near by (docs/experiments.md).
     """
-    text = history.text
+    text = buffer.text
     last, older = lane["last4"], lane["older4"]
     one = last & 255
     at, before = lane["at"], lane["line_before"]

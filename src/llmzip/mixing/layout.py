@@ -49,10 +49,10 @@ MODEL_INPUTS = INPUTS - 4
 # and the likeliest next one. Each set has its range of numbers.
 SELECTORS = 6
 SELECTORS_WITHOUT_MODEL = 4
-SET_STARTS = (0, 256, 768, 1024, 1536, 2048)
-SETS = 2304
-FINAL_SETS = 512
+WEIGHT_SET_STARTS = (0, 256, 768, 1024, 1536, 2048)
+WEIGHT_SETS = 2304
+FINAL_WEIGHT_SETS = 512
 WEIGHT_BITS = 16  # after the point of a weight in use; STORED_BITS of a stored one
 STORED_BITS = 12
-MAP_ENTRIES = 17  # at stretched probabilities 512 apart
-MODEL_MAPS = 2  # of the model's probability, by the history of a context
+APM_ENTRIES = 17  # at stretched probabilities 512 apart
+MODEL_APMS = 2  # of the model's probability, by the history of a context

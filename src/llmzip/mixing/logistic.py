@@ -31,24 +31,24 @@ def stretch_table(squash: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
     return np.minimum(x, LIMIT).astype(np.int16)
 
 
-MAP_STEP_BITS = 9
+APM_STEP_BITS = 9
 FINE_BITS = 22  # of the probabilities in maps
-MAP_RATE = 6  # shift
+APM_RATE_SHIFT = 6  # shift
 
 
 @inlined
-def map_at(maps, row, x):
+def apm_refine(apm, row, x):
     """Return the FINE_BITS probability of row `row` at the stretched `x`."""
-    entry, part = (x + LIMIT + 1) >> MAP_STEP_BITS, (x + LIMIT + 1) & ((1 << MAP_STEP_BITS) - 1)
-    low, high = np.int64(maps[row, entry]), np.int64(maps[row, entry + 1])
-    return low + (((high - low) * part) >> MAP_STEP_BITS)
+    entry, part = (x + LIMIT + 1) >> APM_STEP_BITS, (x + LIMIT + 1) & ((1 << APM_STEP_BITS) - 1)
+    low, high = np.int64(apm[row, entry]), np.int64(apm[row, entry + 1])
+    return low + (((high - low) * part) >> APM_STEP_BITS)
 
 
 @inlined
-def adapt_map(maps, row, x, bit):
+def apm_update(apm, row, x, bit):
     """Move the entries on both sides of the stretched `x` towards `bit`."""
-    entry, part = (x + LIMIT + 1) >> MAP_STEP_BITS, (x + LIMIT + 1) & ((1 << MAP_STEP_BITS) - 1)
+    entry, part = (x + LIMIT + 1) >> APM_STEP_BITS, (x + LIMIT + 1) & ((1 << APM_STEP_BITS) - 1)
     target = (bit << FINE_BITS) - bit
-    low, high = np.int64(maps[row, entry]), np.int64(maps[row, entry + 1])
-    maps[row, entry] = low + (((target - low) * ((1 << MAP_STEP_BITS) - part)) >> (MAP_STEP_BITS + MAP_RATE))
-    maps[row, entry + 1] = high + (((target - high) * part) >> (MAP_STEP_BITS + MAP_RATE))
+    low, high = np.int64(apm[row, entry]), np.int64(apm[row, entry + 1])
+    apm[row, entry] = low + (((target - low) * ((1 << APM_STEP_BITS) - part)) >> (APM_STEP_BITS + APM_RATE_SHIFT))
+    apm[row, entry + 1] = high + (((target - high) * part) >> (APM_STEP_BITS + APM_RATE_SHIFT))

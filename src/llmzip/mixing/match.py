@@ -36,14 +36,14 @@ def give_up(lane, m):
 
 
 @inlined
-def follow(lane, m, history):
+def follow(lane, m, buffer):
     """Set what match model `m` of `lane` expects next."""
     lane["expected"][m] = -1
     pointer = lane["pointer"][m]
     if pointer < 0:
         return
     owner = lane["owner"][m]
-    lanes = history.lanes
+    lanes = buffer.lanes
     while pointer >= lanes[owner]["end"]:  # the text goes on in the next lane, which may be empty
         owner += 1
         if owner == len(lanes):
@@ -53,14 +53,14 @@ def follow(lane, m, history):
     if pointer >= lanes[owner]["at"]:
         give_up(lane, m)  # a frontier
         return
-    lane["expected"][m] = history.text[pointer]
+    lane["expected"][m] = buffer.text[pointer]
 
 
 @inlined
-def search(lane, m, least, history):
+def search(lane, m, least, buffer):
     """Let match model `m` of `lane` look for a longer repeat, of `least` bytes or more."""
     at, start = lane["at"], lane["start"]
-    text, lanes, matches = history.text, history.lanes, history.matches
+    text, lanes, matches = buffer.text, buffer.lanes, buffer.matches
     if at - start < least:
         return
     value = np.int64(0)

@@ -1,7 +1,7 @@
 """Context mixing: at every decision the language model and what this file has shown predict together.
 
 Each *context* looks up what it remembers of the decision, a bit history in a small slot, and the probability
-that usually follows such a history. These opinions, those of the match models and those of the language
+that usually follows such a history. These predictions, those of the match models and those of the language
 model are stretched, weighted and added, by several sets of weights, each chosen by a small context of its
 own; a last set weighs the sums. Two adaptive maps correct what the result has been wrong about. Everything
 learns from the bit that came (the PAQ family, Mahoney 2005; lpaq; ZPAQ).
@@ -22,29 +22,29 @@ from llmzip.mixing.layout import (
     CONTEXTS,
     MATCH_INPUTS,
     MATCHES,
+    MODEL_APMS,
     MODEL_INPUTS,
-    MODEL_MAPS,
-    SET_STARTS,
     TOKEN_CONTEXTS,
     WEIGHT_BITS,
+    WEIGHT_SET_STARTS,
 )
 from llmzip.mixing.logistic import (
+    APM_STEP_BITS,
     FINE_BITS,
     LIMIT,
-    MAP_STEP_BITS,
     STRETCH_BITS,
-    adapt_map,
-    map_at,
+    apm_refine,
+    apm_update,
 )
 from llmzip.mixing.match import state_of_match
 from llmzip.mixing.simd import PRODUCT_SHIFT, adjust, dot, prefetch
-from llmzip.mixing.slots import find, place_of
-from llmzip.mixing.state import HASHED_MAPS
+from llmzip.mixing.slots import find, slot_offset
+from llmzip.mixing.state import HASHED_APMS
 from llmzip.vocabulary.tree import BLOCK, END
 
 WEIGHT_MAX = (8 << WEIGHT_BITS) - 1  # the product with an input stays below 2^31
 SMALL_ERROR = 48  # 2^-16; weights that are as right as this are left alone
-WEIGHT_RATE = 24  # of learning, in sixteenths
+WEIGHT_LEARNING_RATE = 24  # of learning, in sixteenths
 FINAL_SHIFT = 18  # of learning of the last set
 
 HISTORY_LIMIT = 500
@@ -73,35 +73,35 @@ def enter_block(block, mixer):
     core["block"] = block
     for i in range(TOKEN_CONTEXTS):
         value = mixed_hash(core["tokens"][i], block)
-        core["slots"][i] = place_of(i, core["contexts"], value, slots)
+        core["slot_offsets"][i] = slot_offset(i, core["contexts"], value, slots)
         core["checks"][i] = value & 255
-        prefetch(slots, core["slots"][i])
+        prefetch(slots, core["slot_offsets"][i])
     for i in range(TOKEN_CONTEXTS):
-        core["slots"][i] = find(core["slots"][i], np.uint8(core["checks"][i]), slots)
+        core["slot_offsets"][i] = find(core["slot_offsets"][i], np.uint8(core["checks"][i]), slots)
 
 
 @inlined
-def enter_part(part, lane, history, mixer):
+def enter_part(part, lane, buffer, mixer):
     """Find the byte contexts' slots for a part of a byte: 1 for its first half, 16 + that for its second, 0 for END."""
     core, slots = mixer.core[0], mixer.slots
     core["part"] = part
     if lane["fresh"] == 0:
-        byte_contexts(lane, history, core["contexts"] == CONTEXTS, core["bytes"])
+        byte_contexts(lane, buffer, core["contexts"] == CONTEXTS, core["bytes"])
         for i in range(TOKEN_CONTEXTS, core["contexts"]):
-            core["places"][i] = place_of(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
-            prefetch(slots, core["places"][i])
+            core["slot_bases"][i] = slot_offset(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
+            prefetch(slots, core["slot_bases"][i])
     near = (part & slots_.NEIGHBOURHOOD) * slots_.SIZE
     for i in range(TOKEN_CONTEXTS, core["contexts"]):
         check = np.uint8((core["bytes"][i - TOKEN_CONTEXTS] + part * 29) & 255)
-        core["slots"][i] = find(core["places"][i] ^ near, check, slots)
+        core["slot_offsets"][i] = find(core["slot_bases"][i] ^ near, check, slots)
 
 
 @inlined
-def ask_contexts(place, depth, bit, partial, lane, history, mixer):
-    """Put the contexts' opinions of a decision into the inputs."""
+def add_context_inputs(node_index, depth, bit, partial, lane, buffer, mixer):
+    """Put the contexts' predictions of a decision into the inputs."""
     core, inputs = mixer.core[0], mixer.inputs
-    if place // BLOCK != core["block"]:
-        enter_block(place // BLOCK, mixer)
+    if node_index // BLOCK != core["block"]:
+        enter_block(node_index // BLOCK, mixer)
     if bit == END:
         part = np.int64(0)
         cell = min(depth, 15)
@@ -112,22 +112,22 @@ def ask_contexts(place, depth, bit, partial, lane, history, mixer):
         part = partial >> (bit - 4)
         cell = (partial & ((1 << (bit - 4)) - 1)) | (1 << (bit - 4))
     if part != core["part"]:
-        enter_part(part, lane, history, mixer)
+        enter_part(part, lane, buffer, mixer)
     for i in range(TOKEN_CONTEXTS):
-        core["cells"][i] = core["slots"][i] + (place & (BLOCK - 1))
+        core["cells"][i] = core["slot_offsets"][i] + (node_index & (BLOCK - 1))
     for i in range(TOKEN_CONTEXTS, core["contexts"]):
-        core["cells"][i] = core["slots"][i] + cell
+        core["cells"][i] = core["slot_offsets"][i] + cell
     for i in range(core["contexts"]):
-        seen = mixer.slots[core["cells"][i]]
-        core["seen"][i] = seen
-        entry = np.int64(core["histories"][i, seen])
+        history = mixer.slots[core["cells"][i]]
+        core["history_states"][i] = history
+        entry = np.int64(core["histories"][i, history])
         inputs[CONTEXT_INPUTS + 2 * i] = core["stretch_few"][entry >> (32 - STRETCH_BITS)]
         inputs[CONTEXT_INPUTS + 2 * i + 1] = ((entry >> 16) - 32768) >> 4
 
 
 @inlined
-def ask_matches(bit, partial, lane, mixer):
-    """Put the match models' opinions into the inputs; return a number of 0 .. 14 for the best of them, 0 for none."""
+def add_match_inputs(bit, partial, lane, mixer):
+    """Put the match models' predictions into the inputs; return 0 .. 14 for the best of them, 0 for none."""
     core, inputs = mixer.core[0], mixer.inputs
     best = np.int64(0)
     for m in range(MATCHES):
@@ -153,60 +153,64 @@ def ask_matches(bit, partial, lane, mixer):
 
 
 @inlined
-def ask_model(p1, node, mixer):
+def add_model_inputs(p1, node, mixer):
     """Put the language model's probability and what it has come to mean into the inputs; return it in 16 steps."""
     core, inputs = mixer.core[0], mixer.inputs
     x = np.int64(core["stretch"][p1])
     core["model"] = x
-    core["map_rows"][0] = core["seen"][1]
-    core["map_rows"][1] = STATES + np.int64(core["seen"][CONTEXTS - 1])
+    core["apm_rows"][0] = core["history_states"][1]
+    core["apm_rows"][1] = STATES + np.int64(core["history_states"][CONTEXTS - 1])
     inputs[MODEL_INPUTS] = x
-    for k in range(MODEL_MAPS):
-        p = map_at(core["model_maps"], core["map_rows"][k], x)
+    for k in range(MODEL_APMS):
+        p = apm_refine(core["model_apms"], core["apm_rows"][k], x)
         inputs[MODEL_INPUTS + 1 + k] = core["stretch"][p >> (FINE_BITS - 16)]
-    p = map_at(mixer.maps, 2 * node, x)
+    p = apm_refine(mixer.apms, 2 * node, x)
     inputs[MODEL_INPUTS + 3] = core["stretch"][p >> (FINE_BITS - 16)]
-    return min((x + LIMIT + 1) >> MAP_STEP_BITS, 15)
+    return min((x + LIMIT + 1) >> APM_STEP_BITS, 15)
 
 
 @inlined
-def predict(p1, node, place, depth, bit, partial, lane, history, mixer):
+def predict(p1, node, node_index, depth, bit, partial, lane, buffer, mixer):
     """Return the probability, 1 .. 65535, that the decision of `node` gives 1.
 
     Args:
         p1: the language model's probability, 0 if there is none.
-        node, place: the decision's number and its place among the blocks.
+        node, node_index: the decision's number and its index among the blocks.
         depth: whole bytes of the token that are known.
         bit: the bit of the next byte that is decided, or END.
         partial: a 1 and the bits of the next byte that are known.
-        lane, history, mixer: the lane's record, and both borrowed.
+        lane, buffer, mixer: the lane's record, and both borrowed.
     """
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
-    ask_contexts(place, depth, bit, partial, lane, history, mixer)
-    best = ask_matches(bit, partial, lane, mixer)
-    confidence = ask_model(p1, node, mixer) if p1 > 0 else np.int64(0)
+    add_context_inputs(node_index, depth, bit, partial, lane, buffer, mixer)
+    best = add_match_inputs(bit, partial, lane, mixer)
+    confidence = add_model_inputs(p1, node, mixer) if p1 > 0 else np.int64(0)
     known = np.int64(0)
     for i in range(1, 8):
-        known += 1 if core["seen"][i] > 0 else 0
+        known += 1 if core["history_states"][i] > 0 else 0
     kind = 256 + min(depth, 15) if bit == END else partial
-    core["sets"][0] = SET_STARTS[0] + best * 16 + confidence
-    core["sets"][1] = SET_STARTS[1] + kind
-    core["sets"][2] = SET_STARTS[2] + known * 16 + confidence
-    core["sets"][3] = SET_STARTS[3] + (lane["last4"] & 255) + (256 if bit == END else 0)
-    core["sets"][4] = SET_STARTS[4] + (mixed_hash(lane["previous"][0] + 2, 7) & 255) + (256 if bit == END else 0)
-    core["sets"][5] = SET_STARTS[5] + (mixed_hash(core["guess"] + 2, 7) & 127) + (128 if bit == END else 0)
-    core["final_set"] = kind
+    core["weight_sets"][0] = WEIGHT_SET_STARTS[0] + best * 16 + confidence
+    core["weight_sets"][1] = WEIGHT_SET_STARTS[1] + kind
+    core["weight_sets"][2] = WEIGHT_SET_STARTS[2] + known * 16 + confidence
+    core["weight_sets"][3] = WEIGHT_SET_STARTS[3] + (lane["last4"] & 255) + (256 if bit == END else 0)
+    core["weight_sets"][4] = (
+        WEIGHT_SET_STARTS[4] + (mixed_hash(lane["previous"][0] + 2, 7) & 255) + (256 if bit == END else 0)
+    )
+    core["weight_sets"][5] = (
+        WEIGHT_SET_STARTS[5] + (mixed_hash(core["guess"] + 2, 7) & 127) + (128 if bit == END else 0)
+    )
+    core["final_weight_set"] = kind
     total = np.int64(0)
     for k in range(core["selectors"]):
-        opinion = dot(weights, core["sets"][k], inputs, core["width"]) >> (WEIGHT_BITS - PRODUCT_SHIFT)
-        opinion = min(max(opinion, -LIMIT), LIMIT)
-        core["opinions"][k] = opinion
-        total += opinion * np.int64(core["final_weights"][kind, k])
+        prediction = dot(weights, core["weight_sets"][k], inputs, core["width"]) >> (WEIGHT_BITS - PRODUCT_SHIFT)
+        prediction = min(max(prediction, -LIMIT), LIMIT)
+        core["predictions"][k] = prediction
+        total += prediction * np.int64(core["final_weights"][kind, k])
     mixed = min(max(total >> WEIGHT_BITS, -LIMIT), LIMIT)
     core["mixed"] = mixed
-    row = mixed_hash(lane["last4"] & 0xFFFF, kind) & (HASHED_MAPS - 1)
+    row = mixed_hash(lane["last4"] & 0xFFFF, kind) & (HASHED_APMS - 1)
     core["hashed_row"] = row
-    corrections = map_at(mixer.maps, 2 * node + 1, mixed) + map_at(core["hashed_maps"], row, mixed)
+    corrections = apm_refine(mixer.apms, 2 * node + 1, mixed) + apm_refine(core["hashed_apms"], row, mixed)
     p = (2 * np.int64(core["squash"][mixed + LIMIT]) + (corrections >> (FINE_BITS - 16))) >> 2
     return min(max(p, 1), 65535)
 
@@ -215,29 +219,29 @@ def predict(p1, node, place, depth, bit, partial, lane, history, mixer):
 def learn(bit, p1, node, mixer):
     """Adapt all that the last call of predict used to the `bit` that came."""
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
-    mixed, kind = core["mixed"], core["final_set"]
+    mixed, kind = core["mixed"], core["final_weight_set"]
     error = (bit << 16) - np.int64(core["squash"][mixed + LIMIT])
     for k in range(core["selectors"]):
-        opinion = core["opinions"][k]
-        change = (opinion * error + (1 << (FINAL_SHIFT - 1))) >> FINAL_SHIFT
+        prediction = core["predictions"][k]
+        change = (prediction * error + (1 << (FINAL_SHIFT - 1))) >> FINAL_SHIFT
         core["final_weights"][kind, k] = min(max(core["final_weights"][kind, k] + change, -WEIGHT_MAX), WEIGHT_MAX)
-        own = (((bit << 16) - np.int64(core["squash"][opinion + LIMIT])) * WEIGHT_RATE) >> 4
+        own = (((bit << 16) - np.int64(core["squash"][prediction + LIMIT])) * WEIGHT_LEARNING_RATE) >> 4
         if own >= SMALL_ERROR or own <= -SMALL_ERROR:
-            adjust(weights, core["sets"][k], inputs, core["width"], own, WEIGHT_MAX)
+            adjust(weights, core["weight_sets"][k], inputs, core["width"], own, WEIGHT_MAX)
     for i in range(core["contexts"]):
-        seen = core["seen"][i]
-        entry = np.int64(core["histories"][i, seen])
-        core["histories"][i, seen] = adapted(entry, bit, core["rates"], HISTORY_LIMIT)
-        mixer.slots[core["cells"][i]] = core["successors"][seen, bit]
+        history = core["history_states"][i]
+        entry = np.int64(core["histories"][i, history])
+        core["histories"][i, history] = adapted(entry, bit, core["learning_rates"], HISTORY_LIMIT)
+        mixer.slots[core["cells"][i]] = core["successors"][history, bit]
     for m in range(MATCHES):
         state = core["match_states"][m]
         if state >= 0:
             came = 1 if core["guesses"][m] == bit else 0
             entry = np.int64(core["matches"][m, state])
-            core["matches"][m, state] = adapted(entry, came, core["rates"], MATCH_LIMIT)
+            core["matches"][m, state] = adapted(entry, came, core["learning_rates"], MATCH_LIMIT)
     if p1 > 0:
-        adapt_map(mixer.maps, 2 * node, core["model"], bit)
-        for k in range(MODEL_MAPS):
-            adapt_map(core["model_maps"], core["map_rows"][k], core["model"], bit)
-    adapt_map(mixer.maps, 2 * node + 1, mixed, bit)
-    adapt_map(core["hashed_maps"], core["hashed_row"], mixed, bit)
+        apm_update(mixer.apms, 2 * node, core["model"], bit)
+        for k in range(MODEL_APMS):
+            apm_update(core["model_apms"], core["apm_rows"][k], core["model"], bit)
+    apm_update(mixer.apms, 2 * node + 1, mixed, bit)
+    apm_update(core["hashed_apms"], core["hashed_row"], mixed, bit)

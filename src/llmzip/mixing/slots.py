@@ -23,18 +23,18 @@ def new_slots(contexts: int, size: int) -> npt.NDArray[np.uint8]:
 
 
 @inlined
-def place_of(context, contexts, value, slots):
-    """Return the place in `slots` for the hash `value` of a context, one of `contexts`."""
+def slot_offset(context, contexts, value, slots):
+    """Return the offset in `slots` for the hash `value` of a context, one of `contexts`."""
     count = len(slots) // (contexts * SIZE)
     return (context * count + ((value >> 8) & (count - 1))) * SIZE
 
 
 @inlined
-def find(place, check, slots):
-    """Return where the slot with the `check` (uint8) near `place` begins; another's is emptied if need be."""
+def find(offset, check, slots):
+    """Return where the slot with the `check` (uint8) near `offset` begins; another's is emptied if need be."""
     worst, worst_rank = np.int64(0), np.int64(1 << 30)
     for k in range(3):
-        at = place ^ (k * SIZE)
+        at = offset ^ (k * SIZE)
         if slots[at] == check:
             return at
         # Histories are numbered by what they know, and every slot's use begins with one of the first decisions.

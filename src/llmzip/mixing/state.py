@@ -9,30 +9,30 @@ import numpy.typing as npt
 
 from llmzip.jit import inlined, unowned
 from llmzip.mixing import slots as slots_
-from llmzip.mixing.bit_history import COUNT_BITS, STATES, history_tables, rate_table
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.bit_history import COUNT_BITS, STATES, history_tables, learning_rate_table
+from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.layout import (
+    APM_ENTRIES,
     BYTE_CONTEXTS,
     CONTEXTS,
     CONTEXTS_WITHOUT_MODEL,
-    FINAL_SETS,
+    FINAL_WEIGHT_SETS,
     INPUTS,
     INPUTS_OF_BYTES,
-    MAP_ENTRIES,
     MATCHES,
-    MODEL_MAPS,
+    MODEL_APMS,
     SELECTORS,
     SELECTORS_WITHOUT_MODEL,
     STORED_BITS,
     TOKEN_CONTEXTS,
     WEIGHT_BITS,
 )
-from llmzip.mixing.logistic import FINE_BITS, LIMIT, MAP_STEP_BITS, STRETCH_BITS, squash_table, stretch_table
+from llmzip.mixing.logistic import APM_STEP_BITS, FINE_BITS, LIMIT, STRETCH_BITS, squash_table, stretch_table
 from llmzip.mixing.match import MATCH_STATES
 from llmzip.mixing.trace import new_trace
 
-HASHED_MAPS = 1 << 12
-START_COUNT = 30  # what trained start values count for
+HASHED_APMS = 1 << 12
+INITIAL_COUNT = 30  # what trained start values count for
 
 # Everything of a fixed size but weights and inputs, as one record: it is passed by one pointer.
 CORE = np.dtype(
@@ -40,13 +40,13 @@ CORE = np.dtype(
         ("stretch", np.int16, (1 << 16,)),  # by probability
         ("stretch_few", np.int16, (1 << STRETCH_BITS,)),
         ("squash", np.int32, (2 * LIMIT + 1,)),  # by stretched probability + LIMIT
-        ("rates", np.int32, (1 << COUNT_BITS,)),
+        ("learning_rates", np.int32, (1 << COUNT_BITS,)),
         ("successors", np.uint8, (STATES, 2)),
         ("histories", np.uint32, (CONTEXTS, STATES)),  # adaptive probabilities
         ("matches", np.uint32, (MATCHES, MATCH_STATES)),  # likewise, that the expected bit comes
-        ("final_weights", np.int32, (FINAL_SETS, SELECTORS)),  # WEIGHT_BITS after the point
-        ("model_maps", np.int32, (MODEL_MAPS * STATES, MAP_ENTRIES)),  # FINE_BITS
-        ("hashed_maps", np.int32, (HASHED_MAPS, MAP_ENTRIES)),  # FINE_BITS, by what is known of the byte and two before
+        ("final_weights", np.int32, (FINAL_WEIGHT_SETS, SELECTORS)),  # WEIGHT_BITS after the point
+        ("model_apms", np.int32, (MODEL_APMS * STATES, APM_ENTRIES)),  # FINE_BITS
+        ("hashed_apms", np.int32, (HASHED_APMS, APM_ENTRIES)),  # FINE_BITS, by what is known of the byte and two before
         ("contexts", np.int64),  # how many are in use
         ("width", np.int64),  # how many inputs
         ("selectors", np.int64),  # how many sets of weights at a time
@@ -56,19 +56,19 @@ CORE = np.dtype(
         ("guess", np.int64),  # the likeliest token
         ("block", np.int64),  # the block of decisions whose slots the token contexts have
         ("part", np.int64),  # the part of a byte whose slots the byte contexts have
-        ("places", np.int64, (CONTEXTS,)),  # where the slots of a context are
+        ("slot_bases", np.int64, (CONTEXTS,)),  # where the slots of a context are
         ("checks", np.int64, (CONTEXTS,)),
-        ("slots", np.int64, (CONTEXTS,)),  # where the current ones begin
+        ("slot_offsets", np.int64, (CONTEXTS,)),  # where the current ones begin
         # From predict to learn:
         ("cells", np.int64, (CONTEXTS,)),  # where the bit histories are
-        ("seen", np.uint8, (CONTEXTS,)),  # the bit histories
+        ("history_states", np.uint8, (CONTEXTS,)),  # the bit histories
         ("match_states", np.int64, (MATCHES,)),  # -1 for none
         ("guesses", np.int64, (MATCHES,)),  # bits
-        ("sets", np.int64, (SELECTORS,)),
-        ("opinions", np.int64, (SELECTORS,)),  # of the sets, stretched
-        ("final_set", np.int64),
+        ("weight_sets", np.int64, (SELECTORS,)),
+        ("predictions", np.int64, (SELECTORS,)),  # of the sets, stretched
+        ("final_weight_set", np.int64),
         ("mixed", np.int64),  # the result before the last maps, stretched
-        ("map_rows", np.int64, (MODEL_MAPS,)),
+        ("apm_rows", np.int64, (MODEL_APMS,)),
         ("hashed_row", np.int64),
         ("model", np.int64),  # the language model's probability, stretched
         ("traced", np.int64),  # decisions
@@ -83,9 +83,9 @@ class Mixer(NamedTuple):
     Attributes:
         core: CORE[1].
         slots: uint8[CONTEXTS * n * SIZE], see :mod:`llmzip.mixing.slots`.
-        weights: int32[SETS, INPUTS], WEIGHT_BITS after the point.
+        weights: int32[WEIGHT_SETS, INPUTS], WEIGHT_BITS after the point.
         inputs: int32[INPUTS], stretched.
-        maps: int32[2 (V - 1), MAP_ENTRIES], FINE_BITS, two for each node: of the model's probability, of the result.
+        apms: int32[2 (V - 1), APM_ENTRIES], FINE_BITS, two for each node: of the model's probability, of the result.
         trace: DECISION[n], see :mod:`llmzip.mixing.trace`; usually empty.
     """
 
@@ -93,17 +93,17 @@ class Mixer(NamedTuple):
     slots: npt.NDArray[np.uint8]
     weights: npt.NDArray[np.int32]
     inputs: npt.NDArray[np.int32]
-    maps: npt.NDArray[np.int32]
+    apms: npt.NDArray[np.int32]
     trace: npt.NDArray[np.void]
 
 
-def new_mixer(nodes: int, size: int, start: Start, *, model: bool, traced: int = 0) -> Mixer:
+def new_mixer(nodes: int, size: int, initial_state: InitialState, *, model: bool, traced: int = 0) -> Mixer:
     """Return the state before a frame.
 
     Args:
         nodes: of the tree.
         size: of the frame, in bytes.
-        start: what is known before.
+        initial_state: what is known before.
         model: whether a language model helps.
         traced: decisions to write down.
     """
@@ -113,15 +113,15 @@ def new_mixer(nodes: int, size: int, start: Start, *, model: bool, traced: int =
     one["squash"] = squash
     one["stretch"] = stretch_table(squash)
     one["stretch_few"] = one["stretch"][(1 << (15 - STRETCH_BITS)) :: 1 << (16 - STRETCH_BITS)]
-    one["rates"] = rate_table()
+    one["learning_rates"] = learning_rate_table()
     one["successors"] = history_tables()[0]
-    one["histories"] = start.histories.astype(np.uint32) << 16 | START_COUNT
-    one["matches"] = start.matches.astype(np.uint32) << 16 | START_COUNT
-    one["final_weights"] = start.final_weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS)
-    one["model_maps"] = start.model_maps.astype(np.int32) << (FINE_BITS - 16)
-    x = np.clip((np.arange(MAP_ENTRIES) << MAP_STEP_BITS) - LIMIT - 1, -LIMIT, LIMIT)
+    one["histories"] = initial_state.histories.astype(np.uint32) << 16 | INITIAL_COUNT
+    one["matches"] = initial_state.matches.astype(np.uint32) << 16 | INITIAL_COUNT
+    one["final_weights"] = initial_state.final_weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS)
+    one["model_apms"] = initial_state.model_apms.astype(np.int32) << (FINE_BITS - 16)
+    x = np.clip((np.arange(APM_ENTRIES) << APM_STEP_BITS) - LIMIT - 1, -LIMIT, LIMIT)
     identity = squash[x + LIMIT] << (FINE_BITS - 16)
-    one["hashed_maps"] = identity
+    one["hashed_apms"] = identity
     one["contexts"] = CONTEXTS if model else CONTEXTS_WITHOUT_MODEL
     one["width"] = INPUTS if model else INPUTS_OF_BYTES
     one["selectors"] = SELECTORS if model else SELECTORS_WITHOUT_MODEL
@@ -130,22 +130,22 @@ def new_mixer(nodes: int, size: int, start: Start, *, model: bool, traced: int =
     return Mixer(
         core,
         slots_.new_slots(int(one["contexts"]), size),
-        start.weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS),
+        initial_state.weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS),
         inputs,
         np.repeat(identity[None], 2 * nodes, axis=0),
         new_trace(traced),
     )
 
 
-def learned(mixer: Mixer) -> Start:
+def to_initial_state(mixer: Mixer) -> InitialState:
     """Return what the mixer has come to, as start values."""
     one = mixer.core[0]
-    return Start(
+    return InitialState(
         (mixer.weights >> (WEIGHT_BITS - STORED_BITS)).astype(np.int16),
         (one["final_weights"] >> (WEIGHT_BITS - STORED_BITS)).astype(np.int16),
         (one["histories"] >> 16).astype(np.uint16),
         (one["matches"] >> 16).astype(np.uint16),
-        (one["model_maps"] >> (FINE_BITS - 16)).astype(np.uint16),
+        (one["model_apms"] >> (FINE_BITS - 16)).astype(np.uint16),
     )
 
 
@@ -157,6 +157,6 @@ def borrowed(mixer):
         unowned(mixer.slots),
         unowned(mixer.weights),
         unowned(mixer.inputs),
-        unowned(mixer.maps),
+        unowned(mixer.apms),
         unowned(mixer.trace),
     )

@@ -54,7 +54,7 @@ LANE = np.dtype(
 )
 
 
-class History(NamedTuple):
+class TextBuffer(NamedTuple):
     """Hold the bytes of a frame and what finds them again.
 
     Attributes:
@@ -68,8 +68,8 @@ class History(NamedTuple):
     matches: npt.NDArray[np.int32]
 
 
-def new_history(lane_bytes: list[int], matches: int = 0) -> History:
-    """Return an empty history for lanes of so many bytes; `matches` entries in its table, or as many as suit them."""
+def new_text_buffer(lane_bytes: list[int], matches: int = 0) -> TextBuffer:
+    """Return an empty buffer for lanes of so many bytes; `matches` entries in its table, or as many as suit them."""
     size = sum(lane_bytes)
     lanes = np.zeros(len(lane_bytes), LANE)
     lanes["end"] = np.cumsum(lane_bytes)
@@ -77,25 +77,25 @@ def new_history(lane_bytes: list[int], matches: int = 0) -> History:
     lanes["at"] = lanes["line"] = lanes["start"]
     lanes["line_before"] = lanes["previous"] = lanes["expected"] = lanes["pointer"] = -1
     lanes["indenting"] = 1
-    return History(
+    return TextBuffer(
         np.zeros(size + PADDING, np.uint16),
         lanes,
         np.zeros(matches or MATCHES * matches_for(size), np.int32),
     )
 
 
-def add_behind(known: History, history: History) -> None:
-    """Make a dictionary's history the last stretch of another one, whose tables must have the same sizes."""
-    start = int(history.lanes["start"][-1])
-    history.text[start:-PADDING] = known.text[:-PADDING]
-    np.add(known.matches, start, out=history.matches, where=known.matches > 0)
-    history.lanes["at"][-1] = history.lanes["end"][-1]
+def add_behind(known: TextBuffer, buffer: TextBuffer) -> None:
+    """Make a dictionary's buffer the last stretch of another one, whose tables must have the same sizes."""
+    start = int(buffer.lanes["start"][-1])
+    buffer.text[start:-PADDING] = known.text[:-PADDING]
+    np.add(known.matches, start, out=buffer.matches, where=known.matches > 0)
+    buffer.lanes["at"][-1] = buffer.lanes["end"][-1]
 
 
 @inlined
-def borrowed(history):
-    """Return the history with arrays without owners, for kernels."""
-    return History(unowned(history.text), unowned(history.lanes), unowned(history.matches))
+def borrowed(buffer):
+    """Return the buffer with arrays without owners, for kernels."""
+    return TextBuffer(unowned(buffer.text), unowned(buffer.lanes), unowned(buffer.matches))
 
 
 @inlined
@@ -105,10 +105,10 @@ def is_letter(byte):
 
 
 @inlined
-def append(lane, byte, mark, history):
-    """Add a byte to the history of `lane`; `mark` is TOKEN_BEGINS if a token begins with it, else 0."""
+def append(lane, byte, mark, buffer):
+    """Add a byte to the buffer of `lane`; `mark` is TOKEN_BEGINS if a token begins with it, else 0."""
     at = lane["at"]
-    history.text[at] = byte | mark
+    buffer.text[at] = byte | mark
     at += 1
     lane["at"] = at
     lane["fresh"] = 0
@@ -155,5 +155,5 @@ def append(lane, byte, mark, history):
                 lane["missed"][m] = (lane["missed"][m] << 1 | 1) & 255
                 if lane["missed"][m] == 255:
                     give_up(lane, m)
-        search(lane, m, MATCH_LEAST[m], history)
-        follow(lane, m, history)
+        search(lane, m, MATCH_LEAST[m], buffer)
+        follow(lane, m, buffer)

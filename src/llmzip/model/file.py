@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from llmzip.errors import ModelError
-from llmzip.mixing.initial_state import Start
+from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.layout import MOST_DICTIONARY_BYTES
 from llmzip.network.weights import LayerWeights, Matrix, OtherLayer, Weights
 from llmzip.vocabulary.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ class Model:
     Attributes:
         digest: SHA-256 of its file.
         info: the JSON description.
-        start: start values of the mixer.
+        initial_state: start values of the mixer.
         dictionary: uint16 tokens of a text in which frames find repeats from their beginning on.
     """
 
@@ -46,7 +46,7 @@ class Model:
     tokenizer: Tokenizer
     digest: bytes
     info: dict[str, Any]
-    start: Start
+    initial_state: InitialState
     dictionary: npt.NDArray[np.uint16] = field(default_factory=lambda: NO_DICTIONARY)
 
 
@@ -89,10 +89,13 @@ def dump(
     weights: Weights,
     tokenizer: Tokenizer,
     info: dict[str, Any],
-    start: Start | None = None,
+    initial_state: InitialState | None = None,
     dictionary: npt.NDArray[np.uint16] = NO_DICTIONARY,
 ) -> bytes:
-    """Return the bytes of a model file; the same input gives the same bytes. Without `start` the mixer is untrained."""
+    """Return the bytes of a model file; the same input gives the same bytes.
+
+    Without `initial_state` the mixer is untrained.
+    """
     named: dict[str, Matrix | np.ndarray] = {"embedding": weights.embedding}
     for i, layer in enumerate(weights.layers):
         named |= {f"layers.{i}.{name}": part for name, part in _parts(layer).items()}
@@ -108,7 +111,7 @@ def dump(
     tensors["vocabulary.bytes"] = np.frombuffer(b"".join(tokenizer.tokens), np.uint8)
     tensors["vocabulary.lengths"] = np.array([len(t) for t in tokenizer.tokens], np.uint8)
     tensors["vocabulary.ranks"] = tokenizer.ranks.astype(np.int32)
-    tensors.update((start or Start.untrained(model=True)).tensors())
+    tensors.update((initial_state or InitialState.untrained(model=True)).tensors())
     if len(dictionary):
         tensors["dictionary"] = dictionary
     header = {
@@ -208,7 +211,7 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
     if too_long or (dictionary >= vocab).any() or np.diff(offsets)[dictionary].sum() > MOST_DICTIONARY_BYTES:
         raise ModelError("the model's dictionary holds unknown tokens, or too much text (train it again)")
     tokenizer = Tokenizer.from_arrays(blob, offsets, ranks)
-    return Model(weights, tokenizer, digest, info, Start.from_tensors(tensors), dictionary)
+    return Model(weights, tokenizer, digest, info, InitialState.from_tensors(tensors), dictionary)
 
 
 def read(path: Path) -> Model:

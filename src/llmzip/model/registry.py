@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmzip.errors import ModelError, ModelMismatchError
 
 if TYPE_CHECKING:
-    from llmzip.mixing.initial_state import Start
+    from llmzip.mixing.initial_state import InitialState
     from llmzip.model.file import Model
 
 SUFFIX = ".safetensors"
@@ -84,7 +84,7 @@ def _read(path: Path, _size: int, _mtime_ns: int) -> Model:
 
 
 @functools.lru_cache(maxsize=64)
-def _identity(path: Path, _size: int, _mtime_ns: int) -> bytes:
+def _model_id(path: Path, _size: int, _mtime_ns: int) -> bytes:
     return digest_of(path)[:8]
 
 
@@ -108,17 +108,17 @@ def name_of(number: int) -> str | None:
     return SHIPPED[number][0] if number in SHIPPED else None
 
 
-def title(number: int | None, identity: bytes | None) -> str:
+def title(number: int | None, model_id: bytes | None) -> str:
     """Return what to call the model that an archive names: arguments as for :func:`for_archive`."""
     if number is not None:
         return name_of(number) or f"number {number}"
-    return identity.hex() if identity else NONE
+    return model_id.hex() if model_id else NONE
 
 
-def for_archive(number: int | None, identity: bytes | None, named: str | None) -> Model:
+def for_archive(number: int | None, model_id: bytes | None, named: str | None) -> Model:
     """Load the model an archive was made with.
 
-    The archive tells either the `number` of a shipped model or the `identity` of another (the first eight
+    The archive tells either the `number` of a shipped model or the `model_id` of another (the first eight
     bytes of its SHA-256), or neither if its header is lost: then the checksum tells whether the guess was right.
     `named` is the user's choice, if any. Raises ModelError that says which model it
     must be and where to put it.
@@ -135,12 +135,12 @@ def for_archive(number: int | None, identity: bytes | None, named: str | None) -
             reason = f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}"
             raise ModelMismatchError(f"{reason} ({'leave out -m' if named else 'install llmzip again'})")
         return model
-    if identity is None:
+    if model_id is None:
         return load(named or DEFAULT)
-    wanted = identity.hex()
+    wanted = model_id.hex()
     if named is not None:
         model = load(named)
-        if model.digest[:8] != identity:
+        if model.digest[:8] != model_id:
             raise ModelMismatchError(
                 f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE"
             )
@@ -148,19 +148,19 @@ def for_archive(number: int | None, identity: bytes | None, named: str | None) -
     for path in _search_path():
         if path.is_file():
             stat = path.stat()
-            if _identity(path, stat.st_size, stat.st_mtime_ns) == identity:  # asked again for every frame
+            if _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # asked again for every frame
                 return load(str(path))
     raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")
 
 
-def for_bytes() -> tuple[Start, bytes]:
-    """Return the start values for frames without a language model, and their identity, 32 bytes.
+def initial_state_for_bytes() -> tuple[InitialState, bytes]:
+    """Return the start values for frames without a language model, and their model_id, 32 bytes.
 
     Raises ModelError if the package's file is damaged: its checksums would blame the archives.
     """
     from safetensors.numpy import load
 
-    from llmzip.mixing.initial_state import Start
+    from llmzip.mixing.initial_state import InitialState
 
     data = (shipped_folder() / NONE_FILE).read_bytes()
     digest = hashlib.sha256(data)
@@ -168,4 +168,4 @@ def for_bytes() -> tuple[Start, bytes]:
         raise ModelError(
             f"{NONE_FILE} is not the one of this version: the installation is damaged (install llmzip again)"
         )
-    return Start.from_tensors(load(data)), digest.digest()
+    return InitialState.from_tensors(load(data)), digest.digest()

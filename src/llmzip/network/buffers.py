@@ -45,7 +45,7 @@ def new_buffers(weights: Weights, rows: int) -> Buffers:
     """Return buffers for calls of `rows` rows."""
 
     def acc(columns: int) -> np.ndarray:
-        # Zeros: carriers without blocks leave the last columns as they are, and plain Python warns of overflows.
+        # Zeros: backends without blocks leave the last columns as they are, and plain Python warns of overflows.
         return np.zeros((rows, -(-columns // COLUMNS) * COLUMNS), np.int32)
 
     d, hidden = weights.width, weights.hidden

@@ -1,6 +1,6 @@
 """Exact inference: the network in integers and correctly rounded float32 steps, on the CPU.
 
-Whatever the batch, the stretch, the carrier and the machine, a row's result is the same bits (profile
+Whatever the batch, the stretch, the backend and the machine, a row's result is the same bits (profile
 ``exact-2``, specified in ``docs/FORMAT.md``). So the encoder runs whole stretches of time at once and the
 decoder single steps. :mod:`llmzip.network.torch_device` runs the same pseudo-code on any torch device.
 """
@@ -16,7 +16,7 @@ from llmzip.errors import HardwareError
 from llmzip.network import buffers, fused, kernels, matmul
 from llmzip.network.weights import Matrix, Weights
 
-STRETCH_ROWS = 1024  # rows the encoder runs at once: fewer, and the threads wait for each other more often
+SEGMENT_ROWS = 1024  # rows the encoder runs at once: fewer, and the threads wait for each other more often
 
 
 @dataclass
@@ -41,23 +41,23 @@ def require_denormals() -> None:
 
 
 class ExactNetwork:
-    """Bind the weights to the carrier that is fastest here; share between sessions and threads.
+    """Bind the weights to the backend that is fastest here; share between sessions and threads.
 
-    `carrier` forces one (tests).
+    `backend` forces one (tests).
     """
 
-    def __init__(self, weights: Weights, *, carrier: str | None = None, rows: int = 32):
+    def __init__(self, weights: Weights, *, backend: str | None = None, rows: int = 32):
         self.weights = weights
         matrices = [m for layer in weights.layers for m in layer.matrices()] + [weights.head_cluster]
         shapes = [m.q.shape for m in matrices]
-        if carrier == "vnni" and not matmul.fits_quads(shapes):
-            raise ValueError("this network's widths are no multiples of 4, as the vnni carrier needs them")
-        self.carrier = carrier or matmul.choose(shapes, rows)
-        self.fused = self.carrier in matmul.PACKERS and weights.arch == "gated"
+        if backend == "vnni" and not matmul.fits_quads(shapes):
+            raise ValueError("this network's widths are no multiples of 4, as the vnni backend needs them")
+        self.backend = backend or matmul.choose(shapes, rows)
+        self.fused = self.backend in matmul.PACKERS and weights.arch == "gated"
         if self.fused:
-            self.stack = fused.stack(weights, self.carrier)
+            self.stack = fused.stack(weights, self.backend)
         else:
-            bind = matmul.BINDERS[self.carrier]
+            bind = matmul.BINDERS[self.backend]
             self.products = {id(m): bind(m.q) for m in matrices}
 
     def session(self, lanes: int, *, recheck: bool = False) -> Session:
@@ -77,7 +77,7 @@ class Session:
         self._buffers = buffers.new_buffers(network.weights, lanes)
 
     def run(self, ids: np.ndarray) -> Prediction:
-        """Feed inputs int32 ``[T, B]`` (BEGIN first) and return the predictions of what follows each."""
+        """Feed inputs int32 ``[T, B]`` (BOS first) and return the predictions of what follows each."""
         require_denormals()
         w, rows = self.network.weights, ids.size
         if rows != len(self._buffers.x):

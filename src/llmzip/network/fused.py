@@ -1,4 +1,4 @@
-"""The whole network as one compiled call, on the ``vnni`` and ``int16`` carriers.
+"""The whole network as one compiled call, on the ``vnni`` and ``int16`` backends.
 
 The same stages as :class:`llmzip.network.cpu.ProductSession`, without a return to Python between them: a step of a
 few rows takes a fraction of a millisecond, and two decoding threads that returned 50 times per step would
@@ -47,9 +47,9 @@ class Stack(NamedTuple):
     inverse_width: np.float32
 
 
-def stack(weights: Weights, carrier: str) -> Stack:
-    """Stack the weights and pack them for a carrier."""
-    layers, pack = weights.layers, PACKERS[carrier]
+def stack(weights: Weights, backend: str) -> Stack:
+    """Stack the weights and pack them for a backend."""
+    layers, pack = weights.layers, PACKERS[backend]
     kinds = list(zip(*(x.matrices() for x in layers), strict=True))
     packed = [np.stack([pack(m.q) for m in matrices]) for matrices in kinds]
     plain = [np.stack([m.q for m in matrices]) for matrices in kinds]

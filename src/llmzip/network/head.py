@@ -65,7 +65,7 @@ def borrowed_head(head):
 
 
 @inlined
-def likeliest(choices, sums):
+def most_frequent(choices, sums):
     """Return the first of the most frequent of so many choices."""
     best, most = np.int64(0), np.int64(0)
     for i in range(choices):
@@ -76,7 +76,7 @@ def likeliest(choices, sums):
 
 
 @inlined
-def enter(cluster, q, scale, head, tree, work):
+def cluster_sums(cluster, q, scale, head, tree, work):
     """Make the sums of the tokens of `cluster`; return the first of them and their number."""
     first, end = tree.starts[cluster], tree.starts[cluster + 1]
     acc = work.acc[: end - first]

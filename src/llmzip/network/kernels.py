@@ -15,7 +15,7 @@ from llmzip.jit import jit
 SMALLEST = np.float32(2.0**-40)  # a row's absmax is at least this, so an all-zero row needs no special case
 NORM_PEAK = np.float32(1023.0)  # the norm is taken from rows of 10 bits and a sign: 2048 squares fit in int32
 PEAK = np.float32(127.0)
-# The row that the head reads has 4 bits more. Carriers multiply 8 bits, so it is cut into two rows.
+# The row that the head reads has 4 bits more. Matmul backends multiply 8 bits, so it is cut into two rows.
 FINE_BITS = 4
 FINE = 1 << FINE_BITS
 FINE_PEAK = np.float32(127.0 * FINE)
@@ -157,7 +157,7 @@ def normalised_input(x, inverse_width, q, s, scratch):
 def final_rows(x, inverse_width, q, s, high, low, scratch):
     """Normalise the rows of `x` and quantise them for the head (Step 9), to `q` = FINE `high` + `low`.
 
-    Each of the two is within [-127, 127], which is what carriers multiply.
+    Each of the two is within [-127, 127], which is what backends multiply.
     """
     for row in range(x.shape[0]):
         normalise_row(x[row], inverse_width, scratch[0])

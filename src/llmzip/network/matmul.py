@@ -1,6 +1,6 @@
-"""Carriers: the ways to compute an exact integer matrix product.
+"""Matmul backends: the ways to compute an exact integer matrix product.
 
-``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every carrier, so
+``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every backend, so
 the fastest one on a machine may be taken:
 
 - ``vnni``: a compiled kernel on groups of four int8 (x86 ``vpdpbusd``), where the CPU has VNNI;
@@ -9,7 +9,7 @@ the fastest one on a machine may be taken:
 - ``float32``: a float matrix product carrying integers, exact in any order while K * 127 * 63 < 2^24, so K is
   cut into blocks of 2048. The only one that also runs on CUDA (:mod:`llmzip.network.torch_device`).
 
-A carrier is used only after it has multiplied worst-case operands correctly on this machine.
+A backend is used only after it has multiplied worst-case operands correctly on this machine.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def fits_quads(shapes: Iterable[tuple[int, int]]) -> bool:
 
 
 def candidates() -> list[str]:
-    """Return the carriers worth trying here, the likely best first.
+    """Return the backends worth trying here, the likely best first.
 
     Importing torch takes seconds, and its threads get in the way of ours: it is the reserve.
     """
@@ -170,7 +170,7 @@ def candidates() -> list[str]:
 
 
 def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
-    """Return the fastest carrier that is exact for every (N, K) of `shapes` at one row and at `rows` rows.
+    """Return the fastest backend that is exact for every (N, K) of `shapes` at one row and at `rows` rows.
 
     Raises HardwareError if none is.
     """

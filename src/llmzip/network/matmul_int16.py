@@ -1,4 +1,4 @@
-"""The inner kernel of the ``int16`` carrier, written in LLVM's vector language.
+"""The inner kernel of the ``int16`` backend, written in LLVM's vector language.
 
 A tile of rows x 16 columns stays in registers; each step multiplies a pair of neighbouring k for all columns:
 ``acc += q[k] * w[k] + q[k+1] * w[k+1]``. On x86 LLVM turns the pattern into one ``vpmaddwd`` per register,
@@ -26,7 +26,7 @@ _PAIRS16 = ir.VectorType(_I16, 16)
 _PAIRS32 = ir.VectorType(_I32, 16)
 
 
-def _lanes(numbers: list[int]) -> ir.Constant:
+def _indices(numbers: list[int]) -> ir.Constant:
     return ir.Constant(_ACC, numbers)
 
 
@@ -58,13 +58,13 @@ def _tile(rows: int):
                 row = b.add(q, b.mul(q_stride, ir.Constant(_I64, r)))
                 pointer = b.inttoptr(b.add(row, b.mul(pair, ir.Constant(_I64, 4))), _I32.as_pointer())
                 both = b.insert_element(undefined, b.load(pointer, align=1), ir.Constant(_I32, 0))
-                both = b.bitcast(b.shuffle_vector(both, undefined, _lanes([0] * 8)), _PAIRS16)
+                both = b.bitcast(b.shuffle_vector(both, undefined, _indices([0] * 8)), _PAIRS16)
                 for v in range(VECTORS):
                     product = b.mul(b.sext(both, _PAIRS32), b.sext(columns[v], _PAIRS32))
-                    even = b.shuffle_vector(product, undefined_pairs, _lanes(list(range(0, 16, 2))))
-                    odd = b.shuffle_vector(product, undefined_pairs, _lanes(list(range(1, 16, 2))))
+                    even = b.shuffle_vector(product, undefined_pairs, _indices(list(range(0, 16, 2))))
+                    odd = b.shuffle_vector(product, undefined_pairs, _indices(list(range(1, 16, 2))))
                     total = b.add(sums[r][v], b.add(even, odd))
-                    sums[r][v].add_incoming(_lanes([0] * 8), before)
+                    sums[r][v].add_incoming(_indices([0] * 8), before)
                     sums[r][v].add_incoming(total, loop)
                     sums[r][v] = total
             following = b.add(pair, ir.Constant(_I64, 1))

@@ -1,4 +1,4 @@
-"""The inner kernel of the ``vnni`` carrier: x86 instructions that multiply and add four pairs of bytes at once.
+"""The inner kernel of the ``vnni`` backend: x86 instructions that multiply and add four pairs of bytes at once.
 
 ``vpdpbusd`` multiplies unsigned by signed bytes, so weights are stored plus 64 and 64 times the sum of a row's
 activations is taken off first. It does not saturate: four products of 7 by 8 bits and any number of sums stay
@@ -23,14 +23,14 @@ OFFSET = 64  # makes weights of 7 bits positive
 ROWS_AT_ONCE = 32  # their products stay in the first caches while the weights stream past
 
 _FEATURES = llvm.get_host_cpu_features()
-_LANES = 16 if _FEATURES.get("avx512vnni") else 8
-_VECTORS = COLUMNS // _LANES
+_WIDTH = 16 if _FEATURES.get("avx512vnni") else 8
+_VECTORS = COLUMNS // _WIDTH
 # Of a tile: its sums and the weights of a block stay in the 32 registers of AVX-512, else 16.
-ROWS = 8 if _LANES == 16 else 2
+ROWS = 8 if _WIDTH == 16 else 2
 
 _I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
-_ACC = ir.VectorType(_I32, _LANES)
-_BYTES = ir.VectorType(_I8, 4 * _LANES)
+_ACC = ir.VectorType(_I32, _WIDTH)
+_BYTES = ir.VectorType(_I8, 4 * _WIDTH)
 
 
 def available() -> bool:
@@ -52,13 +52,13 @@ def _tile(rows: int) -> Any:
             q, q_stride, sums, weights, quads, acc, acc_stride = args
             b = builder
             kind = ir.FunctionType(_ACC, [_ACC, _BYTES, _BYTES])
-            name = f"llvm.x86.avx512.vpdpbusd.{32 * _LANES}"
+            name = f"llvm.x86.avx512.vpdpbusd.{32 * _WIDTH}"
             dot = b.module.globals.get(name) or ir.Function(b.module, kind, name)
 
             def splat(value: Any) -> Any:
                 undefined = ir.Constant(_ACC, ir.Undefined)
                 one = b.insert_element(undefined, value, ir.Constant(_I32, 0))
-                return b.shuffle_vector(one, undefined, ir.Constant(_ACC, [0] * _LANES))
+                return b.shuffle_vector(one, undefined, ir.Constant(_ACC, [0] * _WIDTH))
 
             def number(address: Any, row: int, stride: Any) -> Any:
                 place = b.add(address, b.mul(stride, ir.Constant(_I64, row)))
@@ -76,7 +76,7 @@ def _tile(rows: int) -> Any:
             at = b.add(weights, b.mul(quad, ir.Constant(_I64, QUAD * COLUMNS)))
             columns = []
             for v in range(_VECTORS):
-                place = b.add(at, ir.Constant(_I64, v * 4 * _LANES))
+                place = b.add(at, ir.Constant(_I64, v * 4 * _WIDTH))
                 columns.append(b.load(b.inttoptr(place, _BYTES.as_pointer()), align=1))
             at = b.add(q, b.mul(quad, ir.Constant(_I64, QUAD)))
             for r in range(rows):
@@ -94,7 +94,7 @@ def _tile(rows: int) -> Any:
             for r in range(rows):
                 row = b.add(acc, b.mul(acc_stride, ir.Constant(_I64, r)))
                 for v in range(_VECTORS):
-                    pointer = b.inttoptr(b.add(row, ir.Constant(_I64, v * 4 * _LANES)), _ACC.as_pointer())
+                    pointer = b.inttoptr(b.add(row, ir.Constant(_I64, v * 4 * _WIDTH)), _ACC.as_pointer())
                     b.store(totals[r][v], pointer, align=1)
             return context.get_dummy_value()
 

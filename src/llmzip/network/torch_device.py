@@ -119,7 +119,7 @@ class TorchSession:
 
     @torch.inference_mode()
     def run(self, ids: np.ndarray) -> Prediction:
-        """Feed inputs int32 ``[T, B]`` (BEGIN first) and return the predictions of what follows each."""
+        """Feed inputs int32 ``[T, B]`` (BOS first) and return the predictions of what follows each."""
         require_denormals()
         net = self.network
         at = torch.from_numpy(ids.astype(np.int64)).to(net.device)

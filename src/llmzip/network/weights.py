@@ -118,7 +118,7 @@ class OtherLayer:
 class Weights:
     """Hold a whole network; raises ModelError for anything the exact profile does not allow."""
 
-    embedding: Matrix  # [vocab + 1, d]; the last row is BEGIN
+    embedding: Matrix  # [vocab + 1, d]; the last row is BOS
     layers: tuple[LayerWeights | OtherLayer, ...]  # all of one architecture
     head_cluster: Matrix  # [clusters, d]; scales include log2(e) * 4096
     head_token: Matrix  # [vocab, d]; likewise
@@ -150,6 +150,6 @@ class Weights:
         return self.layers[0].arch
 
     @property
-    def begin(self) -> int:
+    def bos(self) -> int:
         """Return the input id that starts a text."""
         return self.vocab

@@ -1,6 +1,6 @@
 """Check on this machine what llmzip promises on all: the same bytes, whatever computes them.
 
-A sample is coded by every carrier, with one thread and with all, and decoded by every other. What differs would be an
+A sample is coded by every backend, with one thread and with all, and decoded by every other. What differs would be an
 archive that opens here and nowhere else, or the other way round.
 """
 
@@ -68,8 +68,8 @@ def examine(model: Model) -> Iterator[Finding]:
         if exact:
             usable.append(name)
         text = "exact" if exact else "not exact here, and therefore never used"
-        yield Finding(f"carrier {name}", text)
-    yield Finding("carriers", f"{len(usable)} of {len(matmul.BINDERS)} usable", sound=bool(usable))
+        yield Finding(f"backend {name}", text)
+    yield Finding("backends", f"{len(usable)} of {len(matmul.BINDERS)} usable", sound=bool(usable))
     yield from _compare(model, [Setting(c, t) for c, t in product(usable, sorted({1, machine.cores()}))])
 
 
@@ -86,11 +86,11 @@ def _self_test(model: Model) -> Finding:
 class Setting:
     """One way to run the network."""
 
-    carrier: str
+    backend: str
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.carrier}, {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{self.backend}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
 def _compare(model: Model, settings: list[Setting]) -> Iterator[Finding]:
@@ -99,7 +99,7 @@ def _compare(model: Model, settings: list[Setting]) -> Iterator[Finding]:
     expected: Coded | None = None
     for setting in settings:
         try:
-            engine = Engine(model, threads=setting.threads, carrier=setting.carrier)
+            engine = Engine(model, threads=setting.threads, backend=setting.backend)
             engine.encode(text[:SHORT])  # compiles what has to be compiled
             start = time.perf_counter()
             coded = engine.encode(text)

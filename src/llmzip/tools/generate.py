@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from llmzip.coding import range_coder
-from llmzip.coding.token_coder import Engine, Walker
+from llmzip.coding.token_coder import Engine, FrameCoder
 from llmzip.model.file import Model
 from llmzip.network.cpu import Prediction
 from llmzip.tools.token_probabilities import Floats, TokenProbabilities
@@ -55,29 +55,29 @@ def generate(
     # A decision takes two bytes at most, and the decoder is four bytes ahead.
     payload = np.frombuffer(random_bits(2 * engine.tree.height * length + 8, seed), np.uint8).copy()
     tokens = engine.tokenizer.encode(prompt).tolist()
-    seen = session.run(np.array([[engine.begin]], np.int32))
+    prediction = session.run(np.array([[engine.bos]], np.int32))
     if mixed:
-        walker = engine.begin_walk([len(prompt) + length + int(engine.lengths.max())])
+        frame = engine.begin_frame([len(prompt) + length + int(engine.lengths.max())])
         state, scrap = range_coder.new_encoder(), np.empty(2 * engine.tree.height * (len(tokens) + 1), np.uint8)
     for token in tokens:
         if mixed:  # encoded, so that the mixer has seen it; nobody needs the code
-            walker.encode(np.array([[token]], np.int32), seen, state, scrap)
-        seen = session.run(np.array([[token]], np.int32))
-    decode = _as_for_archives(walker, payload) if mixed else _by_model(engine, payload, temperature, top_k)
+            frame.encode(np.array([[token]], np.int32), prediction, state, scrap)
+        prediction = session.run(np.array([[token]], np.int32))
+    decode = _as_for_archives(frame, payload) if mixed else _by_model(engine, payload, temperature, top_k)
     while length > 0:
-        token = decode(seen)
+        token = decode(prediction)
         piece = model.tokenizer.tokens[token][:length]
         length -= len(piece)
         yield piece
-        seen = session.run(np.array([[token]], np.int32))
+        prediction = session.run(np.array([[token]], np.int32))
 
 
-def _as_for_archives(walker: Walker, payload: np.ndarray) -> Decode:
+def _as_for_archives(frame: FrameCoder, payload: np.ndarray) -> Decode:
     """Return the decoder of archives."""
     state, out = range_coder.new_decoder(payload), np.empty(1, np.int32)
 
-    def decode(seen: Prediction) -> int:
-        walker.decode(slice(0, 1), seen, state, payload, out)
+    def decode(prediction: Prediction) -> int:
+        frame.decode(slice(0, 1), prediction, state, payload, out)
         return int(out[0])
 
     return decode
@@ -88,8 +88,8 @@ def _by_model(engine: Engine, payload: np.ndarray, temperature: float, top_k: in
     state, probabilities = range_coder.new_decoder(payload), TokenProbabilities(engine)
     tree = DecisionTree.build(engine.tokenizer.tokens)  # with ranges and bits, which the engine's lacks
 
-    def decode(seen: Prediction) -> int:
-        below = _sums(probabilities.of(seen, temperature=temperature)[0, 0], top_k)
+    def decode(prediction: Prediction) -> int:
+        below = _sums(probabilities.of(prediction, temperature=temperature)[0, 0], top_k)
         node = 0
         while node >= 0:
             low, middle, high = below[tree.lo[node]], below[tree.mid[node]], below[tree.hi[node]]

@@ -15,14 +15,14 @@ import numpy as np
 
 from llmzip.coding import lanes, range_coder, token_kernels
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine, Walker
+from llmzip.coding.token_coder import Engine, FrameCoder
 from llmzip.mixing.layout import MATCHES
 from llmzip.mixing.logistic import STRETCHED_BIT
-from llmzip.mixing.trace import VOICES
+from llmzip.mixing.trace import PREDICTORS
 from llmzip.tools.token_probabilities import Floats, TokenProbabilities
 
 GUESSES = 4
-STRETCH_ROWS = 64  # of probabilities at once: each has an entry for every token
+SEGMENT_ROWS = 64  # of probabilities at once: each has an entry for every token
 PASSAGE_BYTES = 60
 MATCH_SHOWN = 12  # bytes
 
@@ -47,7 +47,7 @@ class Token:
         model_bits: what it would cost by the language model alone.
         end_bits: what of `bits` went to decisions whether a token ends.
         context_bits: what its bytes cost without the language model, by contexts and matches.
-        pulls: by voice, how far it moved the odds of what came, in bits; negative if it spoke for something else.
+        contributions: by predictor, how far it moved the odds towards what came, in bits; negative if away.
         guesses: the language model's best, the likeliest first.
         match: the text that the longest repeat found in this text would go on with, if there is one; of repeats
             found in the model's dictionary nothing is shown, as the text there may be private.
@@ -59,7 +59,7 @@ class Token:
     model_bits: float
     end_bits: float
     context_bits: float
-    pulls: dict[str, float]
+    contributions: dict[str, float]
     guesses: tuple[Guess, ...]
     match: bytes
     match_length: int
@@ -92,8 +92,8 @@ class Inspection:
         """Return the sum of an attribute of all tokens, one of those that count bits."""
         return float(sum(getattr(token, kind) for token in self.tokens))
 
-    def dearest(self, count: int) -> list[Passage]:
-        """Return the dearest passages of some dozen bytes that do not overlap, the dearest first."""
+    def costliest(self, count: int) -> list[Passage]:
+        """Return the costliest passages of some dozen bytes that do not overlap, the costliest first."""
         starts = np.cumsum([0, *(len(token.text) for token in self.tokens)])
         sums = np.cumsum([0, *(token.bits for token in self.tokens)])
         ends = np.searchsorted(starts, starts[:-1] + PASSAGE_BYTES).clip(max=len(self.tokens))
@@ -134,54 +134,60 @@ def _encoded(
 ) -> Iterator[tuple[tuple[int, int], Token]]:
     """Encode a grid of tokens one by one; yield what each of them cost, in the order of coding."""
     count, texts = grid.shape[1], engine.tokenizer.tokens
-    walker = engine.begin_walk(engine.lane_bytes(grid), traced=engine.tree.height)
+    frame = engine.begin_frame(engine.lane_bytes(grid), traced=engine.tree.height)
     session, state = engine.session(count), range_coder.new_encoder()
     out = np.empty(2 * engine.tree.height * (grid.size + 1), np.uint8)
     probabilities = TokenProbabilities(engine)
-    stretch = max(1, STRETCH_ROWS // count)
-    for at in range(0, len(grid), stretch):
-        seen = session.run(lanes.inputs_of(grid, engine.begin, at, stretch))
-        rows = probabilities.of(seen)
+    segment = max(1, SEGMENT_ROWS // count)
+    for at in range(0, len(grid), segment):
+        prediction = session.run(lanes.inputs_of(grid, engine.bos, at, segment))
+        rows = probabilities.of(prediction)
         for t in range(len(rows)):
-            now = type(seen)(seen.cluster_acc[t : t + 1], seen.hidden[t : t + 1], seen.scale[t : t + 1])
+            now = type(prediction)(
+                prediction.cluster_acc[t : t + 1], prediction.hidden[t : t + 1], prediction.scale[t : t + 1]
+            )
             for lane, token in enumerate(grid[at + t].tolist()):
                 if token < 0:
                     continue
-                match, length = _match(walker, lane)
+                match, length = _match(frame, lane)
                 alone = np.full((1, count), -1, np.int32)
                 alone[0, lane] = token
                 before = range_coder.bits_written(state)
-                walker.encode(alone, now, state, out)
+                frame.encode(alone, now, state, out)
                 bits = range_coder.bits_written(state) - before
-                model_bits, end_bits, pulls = _heard(walker)
+                model_bits, end_bits, contributions = _read_trace(frame)
                 guesses = _best(rows[t, lane], texts)
                 place = lane, at + t
-                others = model_bits, end_bits, context_bits[place], pulls, guesses
+                others = model_bits, end_bits, context_bits[place], contributions, guesses
                 yield place, Token(texts[token], bits, *others, match, length)
 
 
 def _context_bits(plain: ByteCoder, data: bytes, sizes: list[int]) -> list[float]:
     """Return what each piece of `data` costs without a language model; `sizes` are their bytes."""
-    history, mixer = plain.begin_walk(len(data))
+    buffer, mixer = plain.begin_frame(len(data))
     state, out = range_coder.new_encoder(), np.empty(2 * plain.tree.height * (len(data) + 1), np.uint8)
     found, at, before = [], 0, range_coder.bits_written(state)
     for size in sizes:
         piece = np.frombuffer(data[at : at + size], np.uint8).copy()
-        token_kernels.encode_bytes(piece, plain.tree, history, mixer, state, out)  # type: ignore[no-untyped-call]
+        token_kernels.encode_bytes(piece, plain.tree, buffer, mixer, state, out)  # type: ignore[no-untyped-call]
         now = range_coder.bits_written(state)
         found.append(now - before)
         at, before = at + size, now
     return found
 
 
-def _heard(walker: Walker) -> tuple[float, float, dict[str, float]]:
-    """Return `model_bits`, `end_bits` and `pulls` of the token that was coded last, and empty the trace."""
-    core = walker.mixer.core[0]
-    said = walker.mixer.trace[: core["traced"]]
+def _read_trace(frame: FrameCoder) -> tuple[float, float, dict[str, float]]:
+    """Return `model_bits`, `end_bits` and `contributions` of the token that was coded last, and empty the trace."""
+    core = frame.mixer.core[0]
+    traced = frame.mixer.trace[: core["traced"]]
     core["traced"] = 0
-    pulls = np.where(said["bit"], 1, -1) @ said["pulls"] / STRETCHED_BIT
-    end_bits = _bits(said["p"], said["bit"])[said["ending"] == 1]
-    return float(_bits(said["model"], said["bit"]).sum()), float(end_bits.sum()), dict(zip(VOICES, pulls, strict=True))
+    contributions = np.where(traced["bit"], 1, -1) @ traced["contributions"] / STRETCHED_BIT
+    end_bits = _bits(traced["p"], traced["bit"])[traced["ending"] == 1]
+    return (
+        float(_bits(traced["model"], traced["bit"]).sum()),
+        float(end_bits.sum()),
+        dict(zip(PREDICTORS, contributions, strict=True)),
+    )
 
 
 def _bits(p: np.ndarray, bit: np.ndarray) -> Floats:
@@ -197,16 +203,16 @@ def _best(row: Floats, texts: list[bytes]) -> tuple[Guess, ...]:
     return tuple(Guess(texts[i], float(row[i])) for i in best.tolist())
 
 
-def _match(walker: Walker, lane: int) -> tuple[bytes, int]:
+def _match(frame: FrameCoder, lane: int) -> tuple[bytes, int]:
     """Return what the longest repeat known to a lane goes on with, and how many bytes it agrees on; b"" for none.
 
     The text of the model's dictionary, the last lane, is not told.
     """
-    record, lanes_ = walker.history.lanes[lane], walker.history.lanes
+    record, lanes_ = frame.buffer.lanes[lane], frame.buffer.lanes
     for m in range(MATCHES):
         if record["expected"][m] >= 0 and record["length"][m] > 0:
             start, owner = int(record["pointer"][m]), int(record["owner"][m])
             shown = MATCH_SHOWN if owner < len(lanes_) - 1 else 0
-            coded = walker.history.text[start : min(start + shown, int(lanes_[owner]["at"]))]
+            coded = frame.buffer.text[start : min(start + shown, int(lanes_[owner]["at"]))]
             return coded.astype(np.uint8).tobytes(), int(record["length"][m])
     return b"", 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from llmzip.tools.inspection import Inspection, Token
 
-DEAR = 8  # passages shown
+COSTLY = 8  # passages shown
 BINS = 120  # of the plot
 COLOURS = (0.5, 1.5, 3, 5, 8, 12)  # bits from which a token is coloured one step more
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 220, 34, 22  # of the plot
@@ -30,8 +30,8 @@ def text_report(found: Inspection, name: str) -> str:
     for title, size in _sizes(found):
         lines.append(f"  {title:28}{size:>10.0f} bytes  {8 * size / found.size:.3f} bits/byte")
     lines.append(f"  {_ends(found)}")
-    lines.append("  dearest passages:")
-    lines += [f"    {passage.bits:6.0f} bits  {_quoted(passage.text)}" for passage in found.dearest(DEAR)]
+    lines.append("  costliest passages:")
+    lines += [f"    {passage.bits:6.0f} bits  {_quoted(passage.text)}" for passage in found.costliest(COSTLY)]
     return "\n".join(lines) + "\n"
 
 
@@ -44,10 +44,10 @@ def html_report(found: Inspection, name: str) -> str:
         f"<td>{8 * size / found.size:.3f}</td></tr>"
         for title, size in _sizes(found)
     ]
-    dearest = [
+    costliest = [
         f'<li><a href="#text" data-token="{passage.first}">{html.escape(_quoted(passage.text))}</a> '
         f'<span class="faint">{passage.bits:.0f} bits</span></li>'
-        for passage in found.dearest(DEAR)
+        for passage in found.costliest(COSTLY)
     ]
     names = [f"below {COLOURS[0]}", *(f"{bits} bits" for bits in COLOURS)]
     plot, width = _plot(found)
@@ -62,7 +62,7 @@ def html_report(found: Inspection, name: str) -> str:
         lanes=f"The text was coded in {found.lane_count} parts at once, each of which starts cold."
         if found.lane_count > 1
         else "",
-        dearest="\n".join(dearest),
+        costliest="\n".join(costliest),
         scale="".join(f'<span class="c{i}">{name}</span>' for i, name in enumerate(names)),
         text="".join(f'<b class="c{_colour(token)}">{_shown(token.text)}</b>' for token in found.tokens),
         # No "</script>" may end the data early.
@@ -87,8 +87,8 @@ def _row(token: Token) -> list[object]:
     """Return what the page's script wants to know of a token."""
     costs = [round(bits, 2) for bits in (token.bits, token.model_bits, token.context_bits)]
     guesses = [[_text(guess.text), round(guess.probability, 4)] for guess in token.guesses]
-    pulls = [round(token.pulls[voice], 2) for voice in ("model", "contexts", "matches")]
-    return [_text(token.text), *costs, guesses, _text(token.match), token.match_length, pulls]
+    contributions = [round(token.contributions[predictor], 2) for predictor in ("model", "contexts", "matches")]
+    return [_text(token.text), *costs, guesses, _text(token.match), token.match_length, contributions]
 
 
 def _text(data: bytes) -> str:

@@ -52,9 +52,9 @@ def _replay(model: Model, text: str, device: str = "cpu") -> tuple[str, bytes]:
     """Return the SHA-256 of the network's predictions, and the coded text, from which the text was decoded."""
     engine, data = Engine(model, device=device), text.encode()
     grid = lanes.cut(model.tokenizer.encode(data), LANES)
-    seen = engine.session(LANES).run(lanes.inputs_of(grid, engine.begin))
+    prediction = engine.session(LANES).run(lanes.inputs_of(grid, engine.bos))
     network = hashlib.sha256()
-    for array, kind in ((seen.cluster_acc, "<i4"), (seen.hidden, "<i2"), (seen.scale, "<f4")):
+    for array, kind in ((prediction.cluster_acc, "<i4"), (prediction.hidden, "<i2"), (prediction.scale, "<f4")):
         network.update(array.astype(kind).tobytes())
     coded = engine.encode(data, lane_count=LANES, capacity=8 * len(data))
     if coded is None:

@@ -22,14 +22,14 @@ class TokenProbabilities:
         # One thread, unlike numpy's own product: beside other work, threads that wait for each other take a second.
         self._product = bind_int16(engine.head.weights)
 
-    def of(self, seen: Prediction, *, temperature: float = 1.0) -> Floats:
+    def of(self, prediction: Prediction, *, temperature: float = 1.0) -> Floats:
         """Return float64 ``[T, B, V]``; a `temperature` below 1 makes the model surer of its guesses, above 1 less."""
-        scale = seen.scale[..., None].astype(np.float64) / ((1 << LOGIT_BITS) * temperature)
-        clusters = seen.cluster_acc * scale * self._head.cluster_scales
-        hidden = seen.hidden.reshape(-1, seen.hidden.shape[-1])
+        scale = prediction.scale[..., None].astype(np.float64) / ((1 << LOGIT_BITS) * temperature)
+        clusters = prediction.cluster_acc * scale * self._head.cluster_scales
+        hidden = prediction.hidden.reshape(-1, prediction.hidden.shape[-1])
         acc = np.empty((len(hidden), len(self._cluster_of)), np.int32)
         self._product(np.ascontiguousarray(hidden), acc)
-        tokens = acc.reshape(*seen.scale.shape, -1) * scale * self._head.token_scales
+        tokens = acc.reshape(*prediction.scale.shape, -1) * scale * self._head.token_scales
         clusters = np.exp2(clusters - clusters.max(-1, keepdims=True))
         peaks = np.maximum.reduceat(tokens, self._starts, axis=-1)
         tokens = np.exp2(tokens - peaks[..., self._cluster_of])

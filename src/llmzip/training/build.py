@@ -37,7 +37,7 @@ from llmzip.training.fusion import require_compiler
 from llmzip.training.mixer import retrained
 from llmzip.training.model import LanguageModel
 from llmzip.training.recipe import TOKENIZER_BYTES, config_for, piece_bytes_for
-from llmzip.training.request import PERSONAL_WAY, Request
+from llmzip.training.request import PERSONAL_ALPHA, Request
 from llmzip.training.survey import Survey, survey
 from llmzip.training.token_mixers import new_model
 from llmzip.training.trainer import BEST, CHECKPOINT, METRICS, Trainer, load_model
@@ -80,7 +80,7 @@ class _Build:
             f"{_size(int(text.sizes.sum()) - text.train_bytes)} held out"
             + (f"; {text.skipped} binary files skipped" if text.skipped else "")
         )
-        shipped = registry.load(request.start) if request.start else None
+        shipped = registry.load(request.base) if request.base else None
         if self.workers.leads:
             self._prepare_folder(text, shipped)
         self.workers.wait()
@@ -139,7 +139,7 @@ class _Build:
 
     def _initialise(self, text: Survey, tokenizer: Tokenizer, packed: Packed, shipped: Model | None) -> LanguageModel:
         if shipped:
-            self._say(f"initialisation: the weights of {self.request.start}")
+            self._say(f"initialisation: the weights of {self.request.base}")
             return restore(shipped.weights)
         config = config_for(self.request.shape(text.train_bytes), tokenizer.size)
         starts = cluster_starts(tokenizer, packed, config.clusters)
@@ -183,16 +183,16 @@ class _Build:
         request = self.request
         best = self.folder / BEST
         model = load_model(best if best.exists() else self.folder / CHECKPOINT)
-        base_model, recipe = registry.load(request.start or registry.DEFAULT), trainer.recipe
+        base_model, recipe = registry.load(request.base or registry.DEFAULT), trainer.recipe
         lengths = np.diff(tokenizer.offsets)
         dictionary = packed.sample(lengths, request.dictionary_bytes, request.seed)
         dictionary_bytes = int(lengths[dictionary].sum())
         if dictionary_bytes:
             size = _size(dictionary_bytes)
             self._say(f"dictionary: {size} of the text itself are part of the model (--dictionary 0 leaves them out)")
-        way = PERSONAL_WAY if request.start else None
-        if way:
-            model = between(restore(base_model.weights), model, way)
+        alpha = PERSONAL_ALPHA if request.base else None
+        if alpha:
+            model = between(restore(base_model.weights), model, alpha)
         info: dict[str, Any] = {
             "name": request.output.stem,
             "training": {  # no path: the same training gives the same file, whatever folders are called
@@ -200,24 +200,24 @@ class _Build:
                 "steps": trainer.step,
                 "tokens": trainer.tokens,
                 "seed": request.seed,
-                "from": base_model.digest.hex() if request.start else None,
-                "way": way,
+                "from": base_model.digest.hex() if request.base else None,
+                "alpha": alpha,
                 "lanes": recipe.lanes,
                 "window": recipe.window,
-                "rates": [recipe.matrix_rate, recipe.vector_rate],
+                "rates": [recipe.matrix_learning_rate, recipe.vector_learning_rate],
                 "dictionary": dictionary_bytes,
             },
         }
-        weights, base = export(model), base_model.start
+        weights, base = export(model), base_model.initial_state
         whole = Model(weights, tokenizer, b"", info, base, dictionary)
-        start = retrained(whole, list(heldout.texts.values()), request.seed)
-        self._say("mixer: start values " + ("kept" if start is base else "retrained on the held-out text"))
-        info["selftest"] = selftest.make(replace(whole, start=start))
-        data = dump(weights, tokenizer, info, start, dictionary)
+        initial_state = retrained(whole, list(heldout.texts.values()), request.seed)
+        self._say("mixer: start values " + ("kept" if initial_state is base else "retrained on the held-out text"))
+        info["selftest"] = selftest.make(replace(whole, initial_state=initial_state))
+        data = dump(weights, tokenizer, info, initial_state, dictionary)
         with output_file(str(request.output), force=request.force or request.resume) as out:
             out.write(data)
         measured = card.measure(parse(data), model, heldout)
-        facts = card.Facts(request.output, text, trainer, measured, way, dictionary_bytes, start is not base)
+        facts = card.Facts(request.output, text, trainer, measured, alpha, dictionary_bytes, initial_state is not base)
         with output_file(str(request.card), force=True) as out:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)

@@ -71,7 +71,7 @@ class Facts:
     text: Survey
     trainer: Trainer
     measured: Mapping[str, Measured]
-    way: float | None  # how far the network went from the one it began with to the trained one, if it was personalised
+    alpha: float | None  # how far the network went from where it began to the trained one, if personalised
     dictionary: int  # bytes of the text that the model holds
     mixer_retrained: bool  # its start values, on the held-out text
 
@@ -109,7 +109,7 @@ of which {total - self.text.train_bytes} bytes were held out.
 {t.step} steps of {recipe.lanes} x {recipe.window} tokens, {t.tokens} tokens in all, {t.elapsed / 60:.1f} minutes
 ({t.cpu_seconds / 60:.1f} processor minutes of the first process),
 {t.workers.count} x {t.workers.device.type}, {platform.machine()}.
-{PERSONALISED.format(self.way) if self.way else ""}
+{PERSONALISED.format(self.alpha) if self.alpha else ""}
 ## Quality
 
 Bits per byte of held-out text: the whole pipeline, and the network alone, exact and float.

@@ -1,7 +1,7 @@
 """Text for training: files to documents to packed tokens to parallel streams.
 
 Documents of one file are separated by a line that holds only the byte 0x1E (record separator); a file without
-one is a document. Documents are cut into pieces, each starting with BEGIN and a fresh state, so that training
+one is a document. Documents are cut into pieces, each starting with BOS and a fresh state, so that training
 sees what coding sees: lanes start at the top of a file and in the middle of one. Nothing here holds more than
 a piece per lane in memory: the tokens stay on disk.
 """
@@ -122,14 +122,14 @@ class Streams:
     """Deal shuffled pieces to `lanes` endless token streams, deterministically for a seed.
 
     :meth:`next` returns inputs and targets int64 ``[steps, lanes]``; a lane that ends a piece goes on with
-    BEGIN and the next piece of the shuffle. :meth:`state` and :meth:`restore` continue at the same token.
+    BOS and the next piece of the shuffle. :meth:`state` and :meth:`restore` continue at the same token.
     """
 
-    def __init__(self, packed: Packed, begin: int, lanes: int, seed: int):
-        self._packed, self._begin, self._seed = packed, begin, seed
+    def __init__(self, packed: Packed, bos: int, lanes: int, seed: int):
+        self._packed, self._bos, self._seed = packed, bos, seed
         self._epoch, self._dealt = 0, 0
         self._order = self._shuffle()
-        self._lane = [(-1, 0)] * lanes  # (piece, tokens of BEGIN + piece already given)
+        self._lane = [(-1, 0)] * lanes  # (piece, tokens of BOS + piece already given)
         self._pending = [np.empty(0, np.int64)] * lanes
 
     def _shuffle(self) -> np.ndarray:
@@ -143,7 +143,7 @@ class Streams:
         return int(self._order[self._dealt - 1])
 
     def _sequence(self, piece: int) -> np.ndarray:
-        return np.concatenate([[self._begin], self._packed.piece(piece).astype(np.int64)])
+        return np.concatenate([[self._bos], self._packed.piece(piece).astype(np.int64)])
 
     def next(self, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next `steps` inputs and targets of every lane."""

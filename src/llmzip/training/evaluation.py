@@ -24,7 +24,7 @@ def nats_of(model: LanguageModel, ids: np.ndarray, lanes: int) -> float:
     """Return what the model pays for tokens ``[n]`` cut into `lanes` fresh lanes, in nats."""
     grid = cut(ids, lanes)
     device = model.embedding.weight.device
-    inputs = torch.from_numpy(inputs_of(grid, model.begin)).to(device, torch.int64)
+    inputs = torch.from_numpy(inputs_of(grid, model.bos)).to(device, torch.int64)
     targets = torch.from_numpy(grid).to(device, torch.int64)
     state, nats = model.initial_state(lanes), 0.0
     for at in range(0, len(grid), STEPS):
@@ -60,16 +60,16 @@ class Heldout:
 def exact_bits(engine: Engine, data: bytes, lanes: int = 16) -> float:
     """Return what the exact network alone would pay for `data`, without the mixer."""
     grid = cut(engine.tokenizer.encode(data), lanes)
-    session, inputs = engine.session(lanes), inputs_of(grid, engine.begin)
+    session, inputs = engine.session(lanes), inputs_of(grid, engine.bos)
     starts = engine.tree.starts
     nats = 0.0
     for at in range(0, len(grid), STEPS):
-        seen = session.run(np.ascontiguousarray(inputs[at : at + STEPS]))
+        prediction = session.run(np.ascontiguousarray(inputs[at : at + STEPS]))
         coded = grid[at : at + STEPS] >= 0
-        token, scale = grid[at : at + STEPS][coded], seen.scale[coded][:, None]
+        token, scale = grid[at : at + STEPS][coded], prediction.scale[coded][:, None]
         cluster = engine.tree.cluster_of[token]
-        nats += _cost(seen.cluster_acc[coded], scale, engine.head.cluster_scales, cluster)
-        hidden = seen.hidden[coded].astype(np.float64)
+        nats += _cost(prediction.cluster_acc[coded], scale, engine.head.cluster_scales, cluster)
+        hidden = prediction.hidden[coded].astype(np.float64)
         for k in np.unique(cluster).tolist():
             rows, members = cluster == k, slice(int(starts[k]), int(starts[k + 1]))
             acc = hidden[rows] @ engine.head.weights[members].astype(np.float64).T  # whole numbers: exact

@@ -101,13 +101,13 @@ def restore(weights: Weights) -> LanguageModel:
     return model
 
 
-def between(base: LanguageModel, model: LanguageModel, way: float) -> LanguageModel:
-    """Return the network that is `way` (0 to 1) of the way from `base` to `model`, a fine-tuned copy of it.
+def between(base: LanguageModel, model: LanguageModel, alpha: float) -> LanguageModel:
+    """Return the network that is `alpha` (0 to 1) of the way from `base` to `model`, a fine-tuned copy of it.
 
     It keeps more of what `base` knows of other text than it gives up of what was learnt (WiSE-FT, Wortsman et al.
     2022).
     """
     with torch.no_grad():
         for old, new in zip(base.parameters(), model.parameters(), strict=True):
-            old.lerp_(new, way)
+            old.lerp_(new, alpha)
     return base

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine, Walker
-from llmzip.mixing.initial_state import Start
-from llmzip.mixing.state import Mixer, learned
-from llmzip.mixing.text_buffer import History
+from llmzip.coding.token_coder import Engine, FrameCoder
+from llmzip.mixing.initial_state import InitialState
+from llmzip.mixing.state import Mixer, to_initial_state
+from llmzip.mixing.text_buffer import TextBuffer
 from llmzip.model.file import Model
 from llmzip.training.corpus import cut_pieces
 
@@ -28,10 +28,10 @@ class _ListeningEngine(Engine):
 
     mixer: Mixer
 
-    def begin_walk(self, lane_bytes: list[int], *, traced: int = 0) -> Walker:
-        walker = super().begin_walk(lane_bytes, traced=traced)
-        self.mixer = walker.mixer
-        return walker
+    def begin_frame(self, lane_bytes: list[int], *, traced: int = 0) -> FrameCoder:
+        frame = super().begin_frame(lane_bytes, traced=traced)
+        self.mixer = frame.mixer
+        return frame
 
 
 class _ListeningByteCoder(ByteCoder):
@@ -39,12 +39,14 @@ class _ListeningByteCoder(ByteCoder):
 
     mixer: Mixer
 
-    def begin_walk(self, size: int) -> tuple[History, Mixer]:
-        history, self.mixer = super().begin_walk(size)
-        return history, self.mixer
+    def begin_frame(self, size: int) -> tuple[TextBuffer, Mixer]:
+        buffer, self.mixer = super().begin_frame(size)
+        return buffer, self.mixer
 
 
-def train_start(texts: Sequence[bytes], model=None, *, progress: Callable[[int], None] | None = None) -> Start:
+def train_initial_state(
+    texts: Sequence[bytes], model=None, *, progress: Callable[[int], None] | None = None
+) -> InitialState:
     """Return start values for frames coded with `model`, or without one if it is None.
 
     Args:
@@ -52,28 +54,31 @@ def train_start(texts: Sequence[bytes], model=None, *, progress: Callable[[int],
         model: a Model.
         progress: told the bytes done since the last call.
     """
-    coder = _ListeningByteCoder(Start.untrained(model=False)) if model is None else _ListeningEngine(model)
+    coder = _ListeningByteCoder(InitialState.untrained(model=False)) if model is None else _ListeningEngine(model)
     sums: dict[str, np.ndarray] = {}
     count = 0
     for i, text in enumerate(texts):
         coder.encode(text, capacity=2 * len(text) + 64, progress=progress)
-        coder.start = learned(coder.mixer)
+        coder.initial_state = to_initial_state(coder.mixer)
         if i >= SETTLING * len(texts) or i == len(texts) - 1:
             count += 1
-            for name, value in vars(coder.start).items():
+            for name, value in vars(coder.initial_state).items():
                 sums[name] = sums.get(name, np.zeros(value.shape)) + value
-    return Start(
-        **{name: np.rint(total / count).astype(getattr(coder.start, name).dtype) for name, total in sums.items()}
+    return InitialState(
+        **{
+            name: np.rint(total / count).astype(getattr(coder.initial_state, name).dtype)
+            for name, total in sums.items()
+        }
     )
 
 
-def retrained(model: Model, texts: Sequence[bytes], seed: int) -> Start:
+def retrained(model: Model, texts: Sequence[bytes], seed: int) -> InitialState:
     """Return the start values that those of `model` become on text that it was not trained on.
 
     They stay what they are if there is too little text. The text is cut into pieces, whose order depends on `seed`.
     """
     if sum(map(len, texts)) < LEAST_BYTES:
-        return model.start
+        return model.initial_state
     rng = np.random.default_rng(seed)
     pieces = [piece for text in texts for piece in cut_pieces([text], PIECE_BYTES, rng)]
-    return train_start([pieces[i] for i in rng.permutation(len(pieces))], model)
+    return train_initial_state([pieces[i] for i in rng.permutation(len(pieces))], model)

@@ -27,7 +27,7 @@ from llmzip.training.fusion import fusible
 class ModelConfig:
     """Describe the shape of a network; everything else is in its weights."""
 
-    vocab: int  # tokens; id `vocab` is BEGIN, the input before the first token of a lane
+    vocab: int  # tokens; id `vocab` is BOS, the input before the first token of a lane
     width: int = 256  # channels of the residual stream and of the recurrence
     layers: int = 6
     hidden: int = 1024  # channels inside the MLP
@@ -210,18 +210,18 @@ class LanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=1.0)
 
     @property
-    def begin(self) -> int:
+    def bos(self) -> int:
         """Return the id that starts a text."""
         return self.config.vocab
 
     def initial_state(self, lanes: int) -> list[tuple[Tensor, ...]]:
-        """Return the state before a text: zeros; what the text starts from is BEGIN's embedding."""
+        """Return the state before a text: zeros; what the text starts from is BOS's embedding."""
         zero = self.embedding.weight.new_zeros(lanes, self.config.width)
         return [(*mixer.initial(zero), zero) for mixer in self.token_mixers]
 
     def forward(self, ids: Tensor, state: list[tuple[Tensor, ...]]):
-        """Return hidden rows float32 ``[T, B, d]`` and the state after; BEGIN in `ids` resets its lane."""
-        keep = (ids != self.begin).to(torch.float32)[..., None]
+        """Return hidden rows float32 ``[T, B, d]`` and the state after; BOS in `ids` resets its lane."""
+        keep = (ids != self.bos).to(torch.float32)[..., None]
         x = self.embedding(ids)
         after = []
         layers = zip(self.token_mixers, self.channel_mixers, state, strict=True)

@@ -39,8 +39,8 @@ class Recipe:
     lanes: int = 64
     window: int = 128  # tokens of truncated back-propagation
     fuse: bool = False  # elementwise operations, see :mod:`llmzip.training.fusion`
-    matrix_rate: float = 0.01  # Muon
-    vector_rate: float = 0.004  # AdamW
+    matrix_learning_rate: float = 0.01  # Muon
+    vector_learning_rate: float = 0.004  # AdamW
     warmup_steps: int = 40
     decay_from: float = 0.15  # share of the budget after which the rate falls
     seed: int = 1

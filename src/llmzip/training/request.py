@@ -11,7 +11,7 @@ from llmzip.training.recipe import SIZES, TINY_BELOW, Recipe, Shape, lanes_and_w
 EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small texts are learnt by heart beyond it
 # Personalising (docs/experiments.md): the rates as shares of those of training, more for the rows of single tokens
 # than for the matrices, which all text needs; and how far the exported network goes from the old weights to the new.
-MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_WAY, PERSONAL_DECAY = 0.08, 0.2, 3, 0.75, 0.5
+MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_ALPHA, PERSONAL_DECAY = 0.08, 0.2, 3, 0.75, 0.5
 PERSONAL_DICTIONARY = 1 << 20  # bytes of the text; reading them takes a process a tenth of a second
 
 
@@ -24,7 +24,7 @@ class Request:
     work: Path | None = None
     resume: bool = False
     force: bool = False
-    start: str | None = None
+    base: str | None = None
     arch: str | None = None
     size: str | None = None
     width: int | None = None
@@ -58,7 +58,7 @@ class Request:
     def dictionary_bytes(self) -> int:
         """Return how much of the text the model may hold."""
         if self.dictionary is None:
-            return PERSONAL_DICTIONARY if self.start else 0
+            return PERSONAL_DICTIONARY if self.base else 0
         return self.dictionary
 
     def shape(self, text_bytes: int) -> Shape:
@@ -81,7 +81,7 @@ class Request:
         window = self.window or window
         minutes, steps = self.minutes or math.inf, self.steps or math.inf
         if not self.minutes and not self.steps:
-            epochs = PERSONAL_EPOCHS if self.start else EPOCHS
+            epochs = PERSONAL_EPOCHS if self.base else EPOCHS
             minutes, steps = MINUTES, math.ceil(epochs * tokens / (lanes * window))
         usual = Recipe()
         return Recipe(
@@ -90,9 +90,9 @@ class Request:
             lanes=lanes,
             window=window,
             fuse=self.fuse,
-            matrix_rate=usual.matrix_rate * (MATRIX_SHARE if self.start else 1),
-            vector_rate=usual.vector_rate * (VECTOR_SHARE if self.start else 1),
-            decay_from=PERSONAL_DECAY if self.start else usual.decay_from,
+            matrix_learning_rate=usual.matrix_learning_rate * (MATRIX_SHARE if self.base else 1),
+            vector_learning_rate=usual.vector_learning_rate * (VECTOR_SHARE if self.base else 1),
+            decay_from=PERSONAL_DECAY if self.base else usual.decay_from,
             warmup_steps=int(min(usual.warmup_steps, steps // 10 + 1)),
             seed=self.seed,
             checkpoint_seconds=self.checkpoint_seconds,

@@ -132,9 +132,9 @@ class TransformerMixer(nn.Module):
         text = torch.cumsum(1 - keep[..., 0], 0).t()  # [B, T]
         texts = torch.cat([state[2] - 1, text], 1)
         back = torch.arange(steps, device=n.device)[:, None] + WINDOW - torch.arange(WINDOW + steps, device=n.device)
-        seen = ((back >= 0) & (back < WINDOW)) & (texts[:, None] == text[..., None])  # [B, T, WINDOW + T]
+        visible = ((back >= 0) & (back < WINDOW)) & (texts[:, None] == text[..., None])  # [B, T, WINDOW + T]
         bias = self.distance.view(self.heads, WINDOW)[:, back.clamp(0, WINDOW - 1)]  # [H, T, WINDOW + T]
-        bias = torch.where(seen[:, None], bias, float("-inf"))
+        bias = torch.where(visible[:, None], bias, float("-inf"))
 
         def split(rows: Tensor) -> Tensor:
             return rows.reshape(lanes, -1, self.heads, each).transpose(1, 2)

@@ -96,16 +96,16 @@ class Trainer:
         self.workers = workers or Workers()
         self.model, self.recipe, self.folder = model.to(self.workers.device), recipe, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.streams = Streams(packed, model.begin, recipe.lanes, recipe.seed)
+        self.streams = Streams(packed, model.bos, recipe.lanes, recipe.seed)
         mixers = [*model.token_mixers.parameters(), *model.channel_mixers.parameters()]
         matrices = [p for p in mixers if p.ndim == 2]
         chosen = {id(p) for p in matrices}
         others = [p for p in model.parameters() if id(p) not in chosen]
         self.optimisers = [
-            Muon(matrices, lr=recipe.matrix_rate),
-            torch.optim.AdamW(others, lr=recipe.vector_rate, betas=(0.9, 0.97), weight_decay=0.0, fused=True),
+            Muon(matrices, lr=recipe.matrix_learning_rate),
+            torch.optim.AdamW(others, lr=recipe.vector_learning_rate, betas=(0.9, 0.97), weight_decay=0.0, fused=True),
         ]
-        self.rates = [recipe.matrix_rate, recipe.vector_rate]
+        self.rates = [recipe.matrix_learning_rate, recipe.vector_learning_rate]
         self.objective = self.workers.wrap(Objective(self.model))
         self.lanes = self.workers.share(recipe.lanes)
         self.state = self.model.initial_state(self.lanes.stop - self.lanes.start)
@@ -131,7 +131,7 @@ class Trainer:
         """Return the share of the budget that is used now."""
         return self._used(self.step, self.elapsed)
 
-    def _rate_factor(self) -> float:
+    def _learning_rate_factor(self) -> float:
         decay = (1 - self.used) / (1 - self.recipe.decay_from)
         return min(1.0, (self.step + 1) / self.recipe.warmup_steps, max(0.0, decay))
 
@@ -156,7 +156,7 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16), fusing(self.recipe.fuse):
             loss, self.state = self.objective(*mine, self.state)
         loss.backward()
-        factor = self._rate_factor()
+        factor = self._learning_rate_factor()
         for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
@@ -222,7 +222,7 @@ class Trainer:
             "tokens": self.tokens,
             "bits_per_token": bits / tokens,
             "bits_per_byte": bits / size,
-            "rate": self._rate_factor(),
+            "rate": self._learning_rate_factor(),
             "tokens_per_second": tokens / seconds if seconds else None,
             "minutes": self.elapsed / 60,
             "cpu_minutes": self.cpu_seconds / 60,

@@ -35,7 +35,7 @@ BLOCK_LEVELS = 4  # of decisions in a row that share a block of adaptive slots
 BLOCK = 1 << BLOCK_LEVELS
 
 # Columns of ClusteredTree.nodes.
-MID, SPLIT, LEFT, RIGHT, ABOVE, PLACE, DEPTH, BIT, PARTIAL = range(9)
+MID, SPLIT, LEFT, RIGHT, ABOVE, NODE_INDEX, DEPTH, BIT, PARTIAL = range(9)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class DecisionTree:
         left, right: the child after bit 0 and after bit 1: a node, or ``~token`` for a leaf.
         depth: the number of whole bytes that all tokens of the range share.
         bit: the bit of the next byte that is decided, 0 (most significant) to 7, or END.
-        place: BLOCK * r + i, which names a node like its number does but keeps together what a walk
+        node_index: BLOCK * r + i, which names a node like its number does but keeps together what a walk
             meets one after the other: r is the node where the last multiple of BLOCK_LEVELS
             decisions from the root was reached, i (1 to BLOCK - 1) numbers the nodes from there on
             in the way of a heap: 1, then 2 i for the left and 2 i + 1 for the right child of i.
@@ -63,7 +63,7 @@ class DecisionTree:
     right: npt.NDArray[np.int32]
     depth: npt.NDArray[np.int32]
     bit: npt.NDArray[np.int32]
-    place: npt.NDArray[np.int32]
+    node_index: npt.NDArray[np.int32]
     size: int
     blob: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]
@@ -89,14 +89,14 @@ def fill_nodes(blob, offsets, fields):
     """Fill `fields` int32 ``[8, V - 1]``, the rows in the order of DecisionTree; return the height."""
     tokens = len(offsets) - 1
     height = 0
-    # Nodes still to be filled: lo, hi, number of decisions before, place. They are disjoint ranges.
+    # Nodes still to be filled: lo, hi, number of decisions before, node_index. They are disjoint ranges.
     stack = np.empty((tokens, 4), np.int64)
     stack[0] = (0, tokens, 0, 1)
     waiting = 1
     node = 0
     while waiting > 0:
         waiting -= 1
-        lo, hi, before, place = stack[waiting]
+        lo, hi, before, node_index = stack[waiting]
         height = max(height, before + 1)
         # The range is sorted, so all of it shares what its first and last token share.
         first, last = offsets[lo], offsets[hi - 1]
@@ -128,18 +128,18 @@ def fill_nodes(blob, offsets, fields):
         fields[4, node] = right if hi - mid > 1 else ~mid
         fields[5, node] = depth
         fields[6, node] = bit
-        fields[7, node] = place
+        fields[7, node] = node_index
         node += 1
         if (before + 1) % BLOCK_LEVELS == 0:
-            place_left, place_right = left * BLOCK + 1, right * BLOCK + 1
+            left_index, right_index = left * BLOCK + 1, right * BLOCK + 1
         else:
-            place_left = place + place % BLOCK  # same block, twice the number in it
-            place_right = place_left + 1
+            left_index = node_index + node_index % BLOCK  # same block, twice the number in it
+            right_index = left_index + 1
         if hi - mid > 1:
-            stack[waiting] = (mid, hi, before + 1, place_right)
+            stack[waiting] = (mid, hi, before + 1, right_index)
             waiting += 1
         if mid - lo > 1:
-            stack[waiting] = (lo, mid, before + 1, place_left)
+            stack[waiting] = (lo, mid, before + 1, left_index)
             waiting += 1
     return height
 
@@ -184,8 +184,8 @@ class ClusteredTree(NamedTuple):
     """Hold what the kernels of a walk need of a tree and its clusters.
 
     Attributes:
-        nodes: int32[V - 1, 9], the columns MID, SPLIT, LEFT, RIGHT, ABOVE, PLACE, DEPTH, BIT and
-            PARTIAL. LEFT and RIGHT are the children; PLACE, DEPTH and BIT are the tree's. ABOVE is 1
+        nodes: int32[V - 1, 9], the columns MID, SPLIT, LEFT, RIGHT, ABOVE, NODE_INDEX, DEPTH, BIT and
+            PARTIAL. LEFT and RIGHT are the children; NODE_INDEX, DEPTH and BIT are the tree's. ABOVE is 1
             for a node above the cut, whose range holds two or more clusters, else 0. SPLIT is the
             position of MID among the choices of the node's level: above the cut a cluster, else a
             row counted from its cluster's first. PARTIAL is a 1 and the bits of the next byte that
@@ -230,7 +230,7 @@ def bind_clusters(tree: DecisionTree, starts: npt.ArrayLike) -> ClusteredTree:
     inside = tree.bit < END
     byte = tree.blob[np.where(inside, tree.offsets[mid] + tree.depth, 0)].astype(np.int64)
     partial = np.where(inside, (byte | 256) >> (8 - np.minimum(tree.bit, 7)), 1)
-    columns = [mid, split, tree.left, tree.right, above, tree.place, tree.depth, tree.bit, partial]
+    columns = [mid, split, tree.left, tree.right, above, tree.node_index, tree.depth, tree.bit, partial]
     return ClusteredTree(
         nodes=np.stack(columns, axis=1).astype(np.int32),
         cluster_of=cluster_of.astype(np.int32),

@@ -92,12 +92,12 @@ def attend(position, query, query_scale, keys, key_scales, values, distance, exp
     window, d = keys.shape
     heads = len(query_scale)
     each = d // heads
-    seen = min(position + 1, window)
-    score = np.empty(seen, np.int32)
+    visible = min(position + 1, window)
+    score = np.empty(visible, np.int32)
     for head in range(heads):
         first = head * each
         peak = np.int32(-(1 << 30))
-        for back in range(seen):
+        for back in range(visible):
             slot = (position - back) % window
             dot = np.int32(0)
             for i in range(first, first + each):
@@ -109,7 +109,7 @@ def attend(position, query, query_scale, keys, key_scales, values, distance, exp
             score[back] = np.int32(rounded(x) + distance[head, back])
             peak = max(peak, score[back])
         total = np.int64(0)
-        for back in range(seen):
+        for back in range(visible):
             e = np.int64(peak) - np.int64(score[back])
             weight = np.int32(exp2[e & 4095] >> min(e >> 12, 31))
             score[back] = weight
@@ -117,7 +117,7 @@ def attend(position, query, query_scale, keys, key_scales, values, distance, exp
         divisor = np.float32(total)
         for i in range(first, first + each):
             mass = np.int64(0)
-            for back in range(seen):
+            for back in range(visible):
                 mass += np.int64(score[back]) * np.int64(values[(position - back) % window, i])
             mean = np.float32(np.float32(mass) / divisor)
             out[i] = np.float32(mean * VALUE_UNIT)
