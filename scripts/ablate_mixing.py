@@ -29,9 +29,9 @@ if model == "none":
     encode = _byte_coder()[0].encode
 else:
     from llmzip.model import registry
-    from llmzip.coding.token_coder import Engine
-    engine = Engine(registry.load(model), threads=2)
-    encode = lambda data: engine.encode(data).payload
+    from llmzip.coding.token_coder import TokenCoder
+    token_coder = TokenCoder(registry.load(model), threads=2)
+    encode = lambda data: token_coder.encode(data).payload
 print(sum(8 * len(encode(data)) / len(data) for data in files) / len(files))
 """
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.model.file import Model, dump
 from llmzip.training.build import cluster_starts, load_tokenizer, make_vocabulary
@@ -146,9 +146,9 @@ def judge(model: LanguageModel, tokenizer: Tokenizer, texts: dict[str, list[byte
     result: dict[str, Any] = {"network": nats / math.log(2) / sum(sizes.values()), "size": size}
     if isinstance(model, PairModel):  # exact inference does not know it; 7 bits for each weight
         return result | {"size": size + 7 * (model.pairs.weight.numel() + model.widen.weight.numel()) // 8}
-    engine = Engine(exact, threads=1)
+    token_coder = TokenCoder(exact, threads=1)
     bits = {
-        domain: sum(8 * len(coded.payload if (coded := engine.encode(data)) else data) for data in parts)
+        domain: sum(8 * len(coded.payload if (coded := token_coder.encode(data)) else data) for data in parts)
         for domain, parts in texts.items()
     }
     result |= {domain: bits[domain] / sizes[domain] for domain in texts}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.training.corpus import documents, text_files
 from llmzip.training.evaluation import exact_bits, nats_of
@@ -34,15 +34,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    engine = Engine(registry.load(args.model), threads=args.threads)
+    token_coder = TokenCoder(registry.load(args.model), threads=args.threads)
     network = load_model(args.checkpoint) if args.checkpoint else None
     sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
     for path in text_files(args.paths):
         data = b"".join(documents(path))[: args.limit]
-        coded = engine.encode(data)
-        row = [len(data), 8 * len(coded.payload) if coded else 8 * len(data), exact_bits(engine, data, LANES), 0.0]
+        coded = token_coder.encode(data)
+        row = [len(data), 8 * len(coded.payload) if coded else 8 * len(data), exact_bits(token_coder, data, LANES), 0.0]
         if network:
-            row[3] = nats_of(network, engine.tokenizer.encode(data), LANES) / math.log(2)
+            row[3] = nats_of(network, token_coder.tokenizer.encode(data), LANES) / math.log(2)
         sums[path.stem.split("_")[0]] += row
         sums["all"] += row
     sums["all"] = sums.pop("all")

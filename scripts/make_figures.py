@@ -9,7 +9,7 @@ import html
 from pathlib import Path
 
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.tools.inspection import Inspection, inspect
 
@@ -72,7 +72,7 @@ def shares_figure(found: Inspection) -> str:
 
 if __name__ == "__main__":
     plain = ByteCoder(registry.initial_state_for_bytes()[0])
-    passage = inspect(Engine(registry.load()), plain, PASSAGE.encode())
+    passage = inspect(TokenCoder(registry.load()), plain, PASSAGE.encode())
     FIGURES.mkdir(exist_ok=True)
     (FIGURES / "tokens.svg").write_text(tokens_figure(passage))
     (FIGURES / "shares.svg").write_text(shares_figure(passage))

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 
 LANES = (1, 2, 4, 8, 16, 32, 64)
@@ -19,8 +19,8 @@ LANES = (1, 2, 4, 8, 16, 32, 64)
 
 def main() -> None:
     """Measure the files named on the command line."""
-    engine = Engine(registry.load(), threads=2)
-    engine.decode((warm := engine.encode(b"warm up " * 400, capacity=9999)).payload, warm.lane_bytes)
+    token_coder = TokenCoder(registry.load(), threads=2)
+    token_coder.decode((warm := token_coder.encode(b"warm up " * 400, capacity=9999)).payload, warm.lane_bytes)
     print("| file | bytes | " + " | ".join(f"{n} lanes" for n in LANES) + " |")
     print("|---|---|" + "---|" * len(LANES))
     for argument in sys.argv[1:]:
@@ -29,9 +29,9 @@ def main() -> None:
         cells = []
         for count in LANES:
             start = time.perf_counter()
-            coded = engine.encode(data, lane_count=count)
+            coded = token_coder.encode(data, lane_count=count)
             middle = time.perf_counter()
-            if engine.decode(coded.payload, coded.lane_bytes) != data:
+            if token_coder.decode(coded.payload, coded.lane_bytes) != data:
                 raise SystemExit(f"{name} is not restored with {count} lanes")
             end = time.perf_counter()
             rates = f"{len(data) / 1000 / (middle - start):.0f} / {len(data) / 1000 / (end - middle):.0f}"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.network.cpu import Prediction
 from llmzip.tools.token_probabilities import TokenProbabilities
@@ -74,14 +74,14 @@ class Speaker:
     """Let the network alone speak, always the likeliest token."""
 
     def __init__(self, name: str):
-        self._engine = Engine(registry.load(name))
-        self._probabilities = TokenProbabilities(self._engine)
-        self.tokenizer = self._engine.tokenizer
+        self._token_coder = TokenCoder(registry.load(name))
+        self._probabilities = TokenProbabilities(self._token_coder)
+        self.tokenizer = self._token_coder.tokenizer
 
     def go_on(self, prompts: np.ndarray) -> Iterator[list[bytes]]:
         """Go on with prompts int32 ``[B, T]``: yield their next tokens, endlessly."""
-        session = self._engine.session(len(prompts))
-        begin = np.full((1, len(prompts)), self._engine.bos, np.int32)
+        session = self._token_coder.session(len(prompts))
+        begin = np.full((1, len(prompts)), self._token_coder.bos, np.int32)
         prediction = session.run(np.concatenate([begin, prompts.T]))
         while True:
             last = Prediction(prediction.cluster_acc[-1:], prediction.hidden[-1:], prediction.scale[-1:])

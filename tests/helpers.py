@@ -138,8 +138,8 @@ def damages(archive: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
         yield bytes(data)
 
 
-def coded(engine, data, lanes):
+def coded(token_coder, data, lanes):
     """Code `data` with room to spare, so that short texts are coded too."""
-    result = engine.encode(data, lane_count=lanes, capacity=2 * len(data) + 64)
+    result = token_coder.encode(data, lane_count=lanes, capacity=2 * len(data) + 64)
     assert result is not None
     return result

@@ -70,7 +70,7 @@ def priced(tiny, monkeypatch):
         model = Priced(of_model, lambda payload, data: Coded(payload, [len(data)]))
         mixer = Priced(of_mixer, lambda payload, _: payload)
         monkeypatch.setattr(registry, "load", lambda _: tiny)
-        monkeypatch.setattr(stream, "_engine", lambda *_: model)
+        monkeypatch.setattr(stream, "_token_coder", lambda *_: model)
         monkeypatch.setattr(stream, "_byte_coder", lambda: (mixer, bytes(32)))
         return model, mixer
 
@@ -128,7 +128,7 @@ def test_model_is_not_asked_where_none_was_wanted(priced):
 
 @pytest.mark.parametrize("model", [None, "default"])
 def test_long_noise_is_stored_without_trying_the_model(monkeypatch, model):
-    monkeypatch.delattr(stream, "_engine")
+    monkeypatch.delattr(stream, "_token_coder")
     assert kind_of(noise(8 * stream.PROBE_BYTES), model) == STORED
 
 

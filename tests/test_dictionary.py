@@ -15,7 +15,7 @@ import llmzip
 from llmzip.api import stream
 from llmzip.coding import token_kernels
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import FormatError
 from llmzip.mixing.text_buffer import TOKEN_BEGINS, new_text_buffer
 from llmzip.model.file import parse
@@ -31,36 +31,36 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def engine(model):
-    return Engine(model)
+def token_coder(model):
+    return TokenCoder(model)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 8])
-def test_what_is_in_the_dictionary_costs_next_to_nothing(tiny, engine, lanes):
+def test_what_is_in_the_dictionary_costs_next_to_nothing(tiny, token_coder, lanes):
     data = TEXT[400:2400]
-    with_it, without = coded(engine, data, lanes), coded(Engine(tiny), data, lanes)
+    with_it, without = coded(token_coder, data, lanes), coded(TokenCoder(tiny), data, lanes)
     assert len(with_it.payload) < 0.25 * len(without.payload)
-    assert engine.decode(with_it.payload, with_it.lane_bytes) == data
+    assert token_coder.decode(with_it.payload, with_it.lane_bytes) == data
 
 
 @given(data=st.one_of(st.binary(min_size=1, max_size=200), st.just(TEXT[:300])), lanes=st.sampled_from([1, 2, 4]))
-def test_round_trip_of_any_bytes(engine, data, lanes):
-    result = coded(engine, data, lanes)
-    assert engine.decode(result.payload, result.lane_bytes) == data
+def test_round_trip_of_any_bytes(token_coder, data, lanes):
+    result = coded(token_coder, data, lanes)
+    assert token_coder.decode(result.payload, result.lane_bytes) == data
 
 
 def test_payload_is_the_same_for_all_threads_segments_and_backends(model):
     data = TEXT[1000:1800] + words(300)
     settings = [{"threads": 1}, {"threads": 2, "backend": "float32", "segment_rows": 8}, {"threads": 3}]
-    engines = [Engine(model, **setting) for setting in settings]
-    results = [coded(engine, data, 4) for engine in engines]
+    token_coders = [TokenCoder(model, **setting) for setting in settings]
+    results = [coded(token_coder, data, 4) for token_coder in token_coders]
     assert len({result.payload for result in results}) == 1
-    for engine in engines:
-        assert engine.decode(results[0].payload, results[0].lane_bytes) == data
+    for token_coder in token_coders:
+        assert token_coder.decode(results[0].payload, results[0].lane_bytes) == data
 
 
-def test_the_dictionary_lies_behind_all_lanes_as_if_coded(tiny, engine):
-    buffer = engine.new_text_buffer([10, 0, 7])
+def test_the_dictionary_lies_behind_all_lanes_as_if_coded(tiny, token_coder):
+    buffer = token_coder.new_text_buffer([10, 0, 7])
     lane = buffer.lanes[3]
     assert (lane["start"], lane["at"], lane["end"]) == (17, 17 + len(TEXT), 17 + len(TEXT))
     segment = buffer.text[17 : 17 + len(TEXT)]
@@ -70,28 +70,28 @@ def test_the_dictionary_lies_behind_all_lanes_as_if_coded(tiny, engine):
     assert buffer.lanes["at"][:3].tolist() == [0, 10, 10]
 
 
-def test_a_frame_of_a_model_with_a_dictionary_needs_it(tiny, engine):
+def test_a_frame_of_a_model_with_a_dictionary_needs_it(tiny, token_coder):
     data = TEXT[:500]
-    result = coded(engine, data, 1)
+    result = coded(token_coder, data, 1)
     with contextlib.suppress(FormatError):
-        assert Engine(tiny).decode(result.payload, result.lane_bytes) != data
+        assert TokenCoder(tiny).decode(result.payload, result.lane_bytes) != data
 
 
 @pytest.mark.parametrize("lane_bytes", [[10, 0, 7], [100_000], [3000, 2999], [1], [100_000, 5]])
-def test_a_history_that_was_kept_is_the_one_that_reading_makes(engine, lane_bytes):
-    begun = engine.new_text_buffer(lane_bytes)  # one engine for all: some need tables of another size
+def test_a_history_that_was_kept_is_the_one_that_reading_makes(token_coder, lane_bytes):
+    begun = token_coder.new_text_buffer(lane_bytes)  # one token_coder for all: some need tables of another size
     read = new_text_buffer([*lane_bytes, len(TEXT)])
-    token_kernels.append_tokens(engine.tokenizer.encode(TEXT), len(lane_bytes), engine.tree, read)
+    token_kernels.append_tokens(token_coder.tokenizer.encode(TEXT), len(lane_bytes), token_coder.tree, read)
     for name in ("text", "matches"):
         assert np.array_equal(getattr(begun, name), getattr(read, name)), name
     assert np.array_equal(begun.lanes[["start", "at", "end"]], read.lanes[["start", "at", "end"]])
 
 
-def test_frames_of_one_engine_do_not_see_each_other(engine, model):
+def test_frames_of_one_engine_do_not_see_each_other(token_coder, model):
     first, second = TEXT[:700], b"Something else. " * 40
-    before = coded(engine, first, 2)
-    coded(engine, second, 1)
-    assert coded(engine, first, 2) == before == coded(Engine(model), first, 2)
+    before = coded(token_coder, first, 2)
+    coded(token_coder, second, 1)
+    assert coded(token_coder, first, 2) == before == coded(TokenCoder(model), first, 2)
 
 
 def test_archives_of_several_frames(tmp_path, monkeypatch):
@@ -108,9 +108,9 @@ def test_archives_of_several_frames(tmp_path, monkeypatch):
         assert file.read(700) == data[2345:3045]
 
 
-def test_inspect_does_not_show_the_dictionary(engine):
+def test_inspect_does_not_show_the_dictionary(token_coder):
     secret = TEXT[1000:1100]
-    found = inspect(engine, ByteCoder(initial_state_for_bytes()[0]), secret + b" Between. " + secret)
+    found = inspect(token_coder, ByteCoder(initial_state_for_bytes()[0]), secret + b" Between. " + secret)
     half = len(secret) + 10
     at, hidden, shown = 0, 0, 0
     for token in found.tokens:

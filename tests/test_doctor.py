@@ -8,7 +8,7 @@ from networks import tiny_model_file
 from texts import words
 
 from llmzip import cli
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import HardwareError
 from llmzip.model import registry
 from llmzip.model.file import dump
@@ -46,7 +46,7 @@ def test_every_backend_and_thread_setting_is_compared(run, tiny_file, monkeypatc
 
 
 def test_a_difference_is_told(run, tiny_file, monkeypatch):
-    encode = Engine.encode
+    encode = TokenCoder.encode
 
     def differ(self, data, **options):
         coded = encode(self, data, **options)
@@ -55,7 +55,7 @@ def test_a_difference_is_told(run, tiny_file, monkeypatch):
         return coded
 
     monkeypatch.setattr(doctor.machine, "cores", lambda: 2)
-    monkeypatch.setattr(Engine, "encode", differ)
+    monkeypatch.setattr(TokenCoder, "encode", differ)
     code, out, _ = run("doctor", "-m", str(tiny_file))
     assert code == 1
     bad = [line for line in out.splitlines() if line.startswith("BAD")]
@@ -66,7 +66,7 @@ def test_errors_of_the_machine_are_told(run, tiny_file, monkeypatch):
     def fail(*_, **__):
         raise HardwareError("flushes denormals")
 
-    monkeypatch.setattr(Engine, "decode", fail)
+    monkeypatch.setattr(TokenCoder, "decode", fail)
     code, out, _ = run("doctor", "-m", str(tiny_file))
     assert code == 1
     assert "BAD  int16, 1 thread: flushes denormals" in out
@@ -149,5 +149,5 @@ def test_damaged_and_exchanged_models_do_not_pass(run, tmp_path, monkeypatch):
     assert (code, err) == (1, "llmzip: default: is not the shipped model of that name (install llmzip again)\n")
     monkeypatch.setattr(registry, "SHIPPED", {})
     monkeypatch.setenv("LLMZIP_MODEL_PATH", str(exchanged))
-    monkeypatch.setattr(Engine, "decode", lambda *_, **__: b"something else")
+    monkeypatch.setattr(TokenCoder, "decode", lambda *_, **__: b"something else")
     assert "does not decompress what it has compressed" in run("models", "verify")[2]

@@ -18,7 +18,7 @@ sys.path.insert(0, sys.argv[1])
 from texts import words
 
 import io
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model.file import parse
 from pathlib import Path
 size, backends = int(sys.argv[3]), sys.argv[4].split(",")
@@ -27,9 +27,9 @@ if "int8" in backends:
     torch.set_num_threads(int(sys.argv[5]))
 model, data = parse(Path(sys.argv[2]).read_bytes()), words(2000)[:size]
 for backend in backends:
-    engine = Engine(model, threads=int(sys.argv[5]), backend=backend)
-    coded = engine.encode(data, lane_count=4, capacity=2 * size)
-    assert engine.decode(coded.payload, coded.lane_bytes) == data
+    token_coder = TokenCoder(model, threads=int(sys.argv[5]), backend=backend)
+    coded = token_coder.encode(data, lane_count=4, capacity=2 * size)
+    assert token_coder.decode(coded.payload, coded.lane_bytes) == data
     print(hashlib.sha256(coded.payload).hexdigest())
 """
 

@@ -5,7 +5,7 @@ import pytest
 
 from llmzip import cli
 from llmzip.coding import range_coder
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.tools.generate import _by_model, generate, random_bits
 from llmzip.tools.token_probabilities import TokenProbabilities
@@ -14,10 +14,10 @@ from llmzip.tools.token_probabilities import TokenProbabilities
 def test_encoding_what_was_generated_gives_the_random_bits_back():
     model = registry.load()
     pieces = list(generate(model, b"", 400, seed=5, mixed=True))
-    engine, ids = Engine(model), {token: i for i, token in enumerate(model.tokenizer.tokens)}
-    session, state = engine.session(1), range_coder.new_encoder()
-    frame = engine.begin_frame([400 + int(engine.lengths.max())])
-    out, token = np.empty(9000, np.uint8), engine.bos
+    token_coder, ids = TokenCoder(model), {token: i for i, token in enumerate(model.tokenizer.tokens)}
+    session, state = token_coder.session(1), range_coder.new_encoder()
+    frame = token_coder.begin_frame([400 + int(token_coder.lengths.max())])
+    out, token = np.empty(9000, np.uint8), token_coder.bos
     for piece in pieces[:-1]:  # the last one may have been cut
         seen = session.run(np.array([[token]], np.int32))
         token = ids[piece]
@@ -54,11 +54,11 @@ def test_temperature_and_top_k_narrow_the_choice(tiny):
 
 
 def test_tokens_come_as_often_as_the_model_says(tiny):
-    engine, count = Engine(tiny), 2000
-    seen = engine.session(1).run(np.array([[engine.bos]], np.int32))
-    wanted = TokenProbabilities(engine).of(seen)[0, 0]
+    token_coder, count = TokenCoder(tiny), 2000
+    seen = token_coder.session(1).run(np.array([[token_coder.bos]], np.int32))
+    wanted = TokenProbabilities(token_coder).of(seen)[0, 0]
     assert wanted.sum() == pytest.approx(1)
-    decode = _by_model(engine, np.frombuffer(random_bits(20 * count, 1), np.uint8).copy(), 1.0, 0)
+    decode = _by_model(token_coder, np.frombuffer(random_bits(20 * count, 1), np.uint8).copy(), 1.0, 0)
     came = collections.Counter(decode(seen) for _ in range(count))
     for token in np.argsort(-wanted)[:10].tolist():
         assert came[token] / count == pytest.approx(wanted[token], abs=4 * (wanted[token] / count) ** 0.5)

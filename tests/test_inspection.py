@@ -9,7 +9,7 @@ from texts import noise, words
 
 from llmzip import cli
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.tools.inspection import Inspection, inspect
 from llmzip.tools.inspection_report import html_report, text_report
@@ -24,31 +24,31 @@ def plain():
 
 
 @pytest.fixture(scope="module")
-def engine(tiny):
-    return Engine(tiny)
+def token_coder(tiny):
+    return TokenCoder(tiny)
 
 
 @pytest.fixture(scope="module")
-def found(engine, plain) -> Inspection:
-    return inspect(engine, plain, TEXT)
+def found(token_coder, plain) -> Inspection:
+    return inspect(token_coder, plain, TEXT)
 
 
-def test_tokens_cost_what_the_archive_takes(engine, plain, found):
+def test_tokens_cost_what_the_archive_takes(token_coder, plain, found):
     assert b"".join(token.text for token in found.tokens) == TEXT
-    coded = engine.encode(TEXT, capacity=5000)
+    coded = token_coder.encode(TEXT, capacity=5000)
     assert found.lane_count == len(coded.lane_bytes)
     assert found.total("bits") / 8 == pytest.approx(len(coded.payload), abs=1)
     assert found.total("context_bits") / 8 == pytest.approx(len(plain.encode(TEXT)), abs=1)
 
 
-def test_several_lanes_are_put_in_the_order_of_the_text(engine, plain):
+def test_several_lanes_are_put_in_the_order_of_the_text(token_coder, plain):
     data = words(3000)[:9000]
     told = []
-    found = inspect(engine, plain, data, progress=told.append)
+    found = inspect(token_coder, plain, data, progress=told.append)
     assert found.lane_count > 1
     assert b"".join(token.text for token in found.tokens) == data
     assert sum(told) == len(data)
-    assert found.total("bits") / 8 == pytest.approx(len(engine.encode(data, capacity=20_000).payload), abs=1)
+    assert found.total("bits") / 8 == pytest.approx(len(token_coder.encode(data, capacity=20_000).payload), abs=1)
 
 
 def test_what_the_language_model_says(found):
@@ -66,9 +66,9 @@ def test_ends_are_a_part_of_the_bits(found):
     assert 0 < found.total("end_bits") < found.total("bits") / 2
 
 
-def test_what_pulled_towards_a_repeat(engine, plain):
+def test_what_pulled_towards_a_repeat(token_coder, plain):
     sentence = b"A sentence that comes twice, word for word. "
-    tokens = inspect(engine, plain, sentence + sentence).tokens
+    tokens = inspect(token_coder, plain, sentence + sentence).tokens
     later = [t for t, at in zip(tokens, accumulate(len(t.text) for t in tokens), strict=True) if at > 70]
     assert set(later[0].contributions) == {"constant", "model", "contexts", "matches"}
     assert all(token.contributions["matches"] > 0 for token in later)
@@ -76,9 +76,9 @@ def test_what_pulled_towards_a_repeat(engine, plain):
     assert all(sum(token.contributions.values()) > 5 for token in later if token.bits < 1)
 
 
-def test_matches_are_told(engine, plain):
+def test_matches_are_told(token_coder, plain):
     sentence = b"A sentence that comes twice, word for word. "
-    found = inspect(engine, plain, sentence + b"Between. " + sentence)
+    found = inspect(token_coder, plain, sentence + b"Between. " + sentence)
     at, told = 0, 0
     for token in found.tokens:
         if token.match_length > 12 and at + len(token.text) < len(sentence) * 2 + 9:
@@ -88,9 +88,9 @@ def test_matches_are_told(engine, plain):
     assert told > 3
 
 
-def test_the_dearest_passages(engine, plain):
+def test_the_dearest_passages(token_coder, plain):
     data = b"the the the the the " * 20 + b"QzXjVkW#9!" + b"the the the the the " * 20
-    found = inspect(engine, plain, data)
+    found = inspect(token_coder, plain, data)
     passages = found.costliest(3)
     assert b"QzXjVkW#9!" in passages[0].text
     assert [p.bits for p in passages] == sorted((p.bits for p in passages), reverse=True)
@@ -130,8 +130,8 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.mark.parametrize("text", [TEXT, ODD, b"x", "字".encode() * 50], ids=["words", "odd", "x", "one character"])
-def test_the_page_is_sound_whole_and_alone(engine, plain, text):
-    found = inspect(engine, plain, text)
+def test_the_page_is_sound_whole_and_alone(token_coder, plain, text):
+    found = inspect(token_coder, plain, text)
     page = Page()
     page.feed(html_report(found, "<name> & co"))
     page.close()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmzip.coding.lanes import LANES_FROM_TOKENS, MAX_LANES, cut, groups_of, inputs_of, lanes_for
+from llmzip.coding.lanes import LANES_FROM_TOKENS, MAX_LANES, cut, inputs_of, lanes_for
 
 TOKENS = st.integers(1, 400)
 LANES = st.integers(1, MAX_LANES)
@@ -51,16 +51,6 @@ def test_inputs_hold_a_real_token_after_a_finished_lane() -> None:
     grid = np.array([[5], [-1], [-1]], np.int32)
     assert inputs_of(grid, bos=9).ravel().tolist() == [9, 5, 0]
     assert inputs_of(grid, 9, at=2, steps=1).tolist() == [[0]]
-
-
-@given(LANES, st.integers(1, 2 * MAX_LANES))
-def test_groups_cover_all_lanes_in_order_and_evenly(lanes: int, workers: int) -> None:
-    groups = groups_of(lanes, workers)
-    assert [lane for group in groups for lane in range(lanes)[group]] == list(range(lanes))
-    sizes = [group.stop - group.start for group in groups]
-    assert len(groups) == min(lanes, workers)
-    assert min(sizes) >= 1
-    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize(("least", "lanes"), LANES_FROM_TOKENS)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from texts import words
 
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.mixing.initial_state import InitialState
 from llmzip.model.file import Model
 from llmzip.training.mixer import LEAST_BYTES, retrained, train_initial_state
@@ -20,7 +20,7 @@ def same(a: InitialState, b: InitialState) -> bool:
 
 
 def archive(model: Model, start: InitialState) -> int:
-    coded = Engine(replace(model, initial_state=start)).encode(words(1500, 3))
+    coded = TokenCoder(replace(model, initial_state=start)).encode(words(1500, 3))
     assert coded is not None
     return len(coded.payload)
 

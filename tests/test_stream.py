@@ -184,6 +184,6 @@ def test_salvage_does_not_blame_the_archive_for_the_machine(tiny_file, monkeypat
     def decode(*_, **__):
         raise HardwareError("flushes denormals")
 
-    monkeypatch.setattr(stream.Engine, "decode", decode)
+    monkeypatch.setattr(stream.TokenCoder, "decode", decode)
     with pytest.raises(HardwareError):
         unpack(archive, keep_going=True)

@@ -29,7 +29,7 @@ from texts import words
 
 from llmzip.api import stream
 from llmzip.cli.train import train
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import FileError, HardwareError, ModelError
 from llmzip.model import registry
 from llmzip.model.file import Model, read
@@ -161,7 +161,7 @@ def test_personalised_model_keeps_tokens_and_clusters_and_knows_the_new_text(tra
     assert after.tokenizer.tokens == before.tokenizer.tokens
     assert np.array_equal(after.weights.cluster_starts, before.weights.cluster_starts)
     assert after.weights.width == 32
-    bits = [exact_bits(Engine(model), log(60, 2), 1) for model in (before, after)]
+    bits = [exact_bits(TokenCoder(model), log(60, 2), 1) for model in (before, after)]
     assert bits[1] < 0.8 * bits[0]
     tuned = load_model(path.with_suffix(".train") / "best.pt")
     halfway = export(between(restore(before.weights), tuned, PERSONAL_ALPHA))
@@ -188,7 +188,7 @@ def test_personalised_model_holds_the_text_unless_told_not_to(trained: Path, tmp
     assert "dictionary: " in messages
     text, card, messages = dictionary("part.safetensors", base=str(trained), dictionary=1000)
     assert 900 < len(text) <= 1000
-    for options in ({"start": str(trained), "dictionary": 0}, SHAPE):
+    for options in ({"base": str(trained), "dictionary": 0}, SHAPE):
         name = f"without-{len(options)}.safetensors"
         text, card, messages = dictionary(name, **options)
         assert text == b""

@@ -15,7 +15,7 @@ import torch
 from networks import tiny_model, tiny_tokenizer
 
 from llmzip.coding.lanes import cut
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import ModelError
 from llmzip.model import file as modelfile
 from llmzip.training import trainer as trainer_module
@@ -466,12 +466,12 @@ def test_training_in_bf16_learns_the_same_and_what_it_exports_works(corpus: Path
     assert losses["bf16"][-1] < 0.9 * losses["bf16"][0]
     assert losses["bf16"] != losses["float32"]
     assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.02)
-    engine = Engine(modelfile.parse(modelfile.dump(export(trainer.model), tiny_tokenizer(), {})))
+    token_coder = TokenCoder(modelfile.parse(modelfile.dump(export(trainer.model), tiny_tokenizer(), {})))
     text = WORDS * 10
-    coded = engine.encode(text)
-    assert engine.decode(coded.payload, coded.lane_bytes) == text
+    coded = token_coder.encode(text)
+    assert token_coder.decode(coded.payload, coded.lane_bytes) == text
     expected = nats_of(trainer.model, tiny_tokenizer().encode(text), 1) / math.log(2)
-    assert exact_bits(engine, text, 1) == pytest.approx(expected, rel=0.02)
+    assert exact_bits(token_coder, text, 1) == pytest.approx(expected, rel=0.02)
 
 
 def metrics(folder: Path, key: str) -> list[tuple[int, float]]:
@@ -564,20 +564,20 @@ def test_heldout_bits_are_those_of_each_domain() -> None:
 
 
 def test_exact_bits_are_what_the_coder_pays_without_the_adaptive_stage(tiny) -> None:
-    engine, text = Engine(tiny), WORDS * 4
-    grid = cut(engine.tokenizer.encode(text), 3)
-    inputs = np.vstack([np.full((1, 3), engine.bos, np.int32), np.maximum(grid[:-1], 0)])
-    seen, head, starts = engine.session(3).run(inputs), engine.head, engine.tree.starts
+    token_coder, text = TokenCoder(tiny), WORDS * 4
+    grid = cut(token_coder.tokenizer.encode(text), 3)
+    inputs = np.vstack([np.full((1, 3), token_coder.bos, np.int32), np.maximum(grid[:-1], 0)])
+    seen, head, starts = token_coder.session(3).run(inputs), token_coder.head, token_coder.tree.starts
     nats = 0.0
     for t, b in zip(*np.nonzero(grid >= 0), strict=True):
         token, scale = int(grid[t, b]), seen.scale[t, b]
-        cluster = int(engine.tree.cluster_of[token])
+        cluster = int(token_coder.tree.cluster_of[token])
         members = slice(int(starts[cluster]), int(starts[cluster + 1]))
         first = torch.from_numpy(seen.cluster_acc[t, b] * scale * head.cluster_scales).double() / LOGIT_UNIT
         acc = head.weights[members].astype(np.int64) @ seen.hidden[t, b].astype(np.int64)
         second = torch.from_numpy(acc * scale * head.token_scales[members]).double() / LOGIT_UNIT
         nats -= float(first.log_softmax(0)[cluster] + second.log_softmax(0)[token - members.start])
-    assert exact_bits(engine, text, 3) == pytest.approx(nats / math.log(2), rel=1e-4)
+    assert exact_bits(token_coder, text, 3) == pytest.approx(nats / math.log(2), rel=1e-4)
 
 
 # Export

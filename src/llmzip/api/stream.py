@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import functools
 import io
-import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.progress import Progress
+from llmzip.coding.threads import usable_cores
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.container.format import BYTES, NO_MODEL, STORED, ArchiveHeader, Frame, Writer
 from llmzip.container.reader import Reader
 from llmzip.container.salvage import Salvager
@@ -25,21 +25,20 @@ FRAME_BYTES = 1 << 26  # content per frame: what repeats can reach back, the mem
 PROBE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
 CHOICE_BYTES = 1 << 16  # sample that tells whether the language model pays
 CLEAR_WIN = 0.9  # times the size
-Progress = Callable[[int], None]
 
-_engines: dict[tuple[bytes, int, str], Engine] = {}
+_token_coders: dict[tuple[bytes, int, str], TokenCoder] = {}
 
 
-def _engine(model: Model, threads: int, device: str) -> Engine:
-    """Return the engine for a model, kept for the next call."""
-    threads = threads or len(os.sched_getaffinity(0))
+def _token_coder(model: Model, threads: int, device: str) -> TokenCoder:
+    """Return the token_coder for a model, kept for the next call."""
+    threads = threads or usable_cores()
     key = (model.digest, threads, device)
-    engine = _engines.get(key)
-    if engine is None:
-        engine = Engine(model, threads=threads, device=device)
-        _engines.clear()  # one model's memory is enough; another thread may do the same now
-        _engines[key] = engine
-    return engine
+    token_coder = _token_coders.get(key)
+    if token_coder is None:
+        token_coder = TokenCoder(model, threads=threads, device=device)
+        _token_coders.clear()  # one model's memory is enough; another thread may do the same now
+        _token_coders[key] = token_coder
+    return token_coder
 
 
 @functools.cache
@@ -118,9 +117,9 @@ class Encoder:
 
     def _write(self, content: bytes, last: bool) -> None:
         if content and not _incompressible(content):
-            engine = _engine(self._model, self._threads, self._device) if self._model else None
-            if engine and (not self._choose or self._model_pays(content, engine)):
-                if coded := engine.encode(content, progress=self._told):
+            token_coder = _token_coder(self._model, self._threads, self._device) if self._model else None
+            if token_coder and (not self._choose or self._model_pays(content, token_coder)):
+                if coded := token_coder.encode(content, progress=self._told):
                     self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
                     return
             else:
@@ -130,7 +129,7 @@ class Encoder:
                     return
         self._writer.write(content, last=last)
 
-    def _model_pays(self, content: bytes, engine: Engine) -> bool:
+    def _model_pays(self, content: bytes, token_coder: TokenCoder) -> bool:
         """Tell from a sample whether a frame gets smaller with the language model than without.
 
         The model knows much from the beginning; what the file itself teaches comes later. So where a sample of a
@@ -140,7 +139,7 @@ class Encoder:
         sample = content[middle : middle + CHOICE_BYTES]
 
         def sizes(text: bytes) -> tuple[int, int]:
-            coded, plain = engine.encode(text), _byte_coder()[0].encode(text)
+            coded, plain = token_coder.encode(text), _byte_coder()[0].encode(text)
             return len(coded.payload if coded else text), len(plain or text)
 
         coded, plain = sizes(sample)
@@ -232,8 +231,8 @@ def decode_frame(
         return content
     archive = frame.archive or ArchiveHeader()
     loaded = registry.for_archive(archive.number, archive.model_id, model)
-    engine = _engine(loaded, threads, device)
-    content = engine.decode(frame.payload, list(frame.header.lane_bytes), progress=progress)
+    token_coder = _token_coder(loaded, threads, device)
+    content = token_coder.decode(frame.payload, list(frame.header.lane_bytes), progress=progress)
     frame.verify(content, loaded.digest)
     return content
 

@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -15,13 +15,12 @@ from typing import BinaryIO, cast
 import llmzip
 from llmzip.atomic_output import check_target, output_file, standard_output
 from llmzip.cli.source import STANDARD, open_source, printable
+from llmzip.coding.progress import Progress
 from llmzip.container.format import MAGIC, MAX_HEAD
 from llmzip.container.reader import check_start, scan
 from llmzip.errors import FileError, HardwareError, LlmzipError, SalvageError
 
 SUFFIX = ".lz"
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,14 +55,14 @@ def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool,
     from tqdm import tqdm
 
     from llmzip.coding.byte_coder import ByteCoder
-    from llmzip.coding.token_coder import Engine
+    from llmzip.coding.token_coder import TokenCoder
     from llmzip.tools import inspection_report
     from llmzip.tools.inspection import inspect as look
 
     plain = ByteCoder(registry.initial_state_for_bytes()[0])
     shown = printable(name)
     with tqdm(total=len(data), desc=shown, unit="B", unit_scale=True, leave=False, disable=quiet or None) as bar:
-        found = look(Engine(registry.load(model)), plain, data, progress=bar.update)
+        found = look(TokenCoder(registry.load(model)), plain, data, progress=bar.update)
     write(inspection_report.text_report(found, shown))
     if page is not None:
         with output_file(page, force=force) as stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,12 +85,13 @@ def train(**options: Any) -> None:
         raise click.UsageError("--resume goes on and --force begins anew: give one of them")
     if any((options[name] or 0) % 2 for name in ("width", "hidden")):
         raise click.UsageError("--width and --hidden must be even")
-    options["threads"] = options["threads"] or len(os.sched_getaffinity(0))
 
     def run(_: str) -> None:
+        from llmzip.coding.threads import usable_cores
         from llmzip.training.build import build
         from llmzip.training.request import Request
 
+        options["threads"] = options["threads"] or usable_cores()
         build(Request(**options))
 
     from llmzip.cli.runner import each

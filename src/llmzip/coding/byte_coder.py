@@ -5,18 +5,16 @@ An adaptive Markov model of mixed orders. It is the fast level, and the better o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from llmzip.coding import range_coder, token_kernels
+from llmzip.coding.progress import Progress
 from llmzip.errors import FormatError
 from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.state import Mixer, new_mixer
 from llmzip.mixing.text_buffer import TextBuffer, new_text_buffer
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters
 
-Progress = Callable[[int], None]  # is told the bytes done since the last call
 SEGMENT_BYTES = 1 << 16  # bytes between two reports of progress
 
 

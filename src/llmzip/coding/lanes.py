@@ -6,8 +6,6 @@ all end within one step; earlier lanes are the longer ones.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 # Lanes for a frame of at least so many tokens. More lanes make decoding faster and files larger, by about 2 % from 1
@@ -42,9 +40,3 @@ def inputs_of(grid: np.ndarray, bos: int, at: int = 0, steps: int | None = None)
     inputs[0] = np.maximum(grid[at - 1], 0) if at else bos
     np.maximum(predicted[:-1], 0, out=inputs[1:])
     return inputs
-
-
-def groups_of(lanes: int, workers: int) -> list[slice]:
-    """Split the lanes evenly among at most `workers` threads, in order; no group is empty."""
-    bounds = np.linspace(0, lanes, min(lanes, workers) + 1).astype(int).tolist()
-    return [slice(a, b) for a, b in pairwise(bounds)]

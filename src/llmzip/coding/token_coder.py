@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from itertools import islice
 import numpy as np
 
 from llmzip.coding import lanes, range_coder, token_kernels
+from llmzip.coding.progress import Progress
+from llmzip.coding.threads import groups_of
 from llmzip.errors import FormatError, ModelError
 from llmzip.mixing.state import new_mixer
 from llmzip.mixing.text_buffer import TextBuffer, add_behind, new_text_buffer
@@ -28,7 +29,6 @@ from llmzip.network.cpu import SEGMENT_ROWS, ExactNetwork, Prediction
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters
 
 SEGMENTS_AHEAD = 2  # of the network: threads that have run one do not wait for the walk
-Progress = Callable[[int], None]  # is told the bytes done since the last call
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,17 @@ class Coded:
 class FrameCoder:
     """Hold what one frame's walk changes: buffer, mixer, buffers."""
 
-    def __init__(self, engine: Engine, lane_bytes: list[int], traced: int = 0):
-        self.engine = engine
-        self.buffer = engine.new_text_buffer(lane_bytes)
-        self.mixer = new_mixer(len(engine.tree.nodes), sum(lane_bytes), engine.initial_state, model=True, traced=traced)
-        self.work = head.new_work(engine.tree)
+    def __init__(self, token_coder: TokenCoder, lane_bytes: list[int], traced: int = 0):
+        self.token_coder = token_coder
+        self.buffer = token_coder.new_text_buffer(lane_bytes)
+        self.mixer = new_mixer(
+            len(token_coder.tree.nodes), sum(lane_bytes), token_coder.initial_state, model=True, traced=traced
+        )
+        self.work = head.new_work(token_coder.tree)
 
     def encode(self, tokens: np.ndarray, prediction: Prediction, state: np.ndarray, out: np.ndarray) -> int:
         """Code a stretch of tokens ``[T, B]``."""
-        e = self.engine
+        e = self.token_coder
         rows = prediction.cluster_acc, prediction.hidden, prediction.scale
         return token_kernels.encode_steps(tokens, *rows, e.head, e.tree, self.work, self.buffer, self.mixer, state, out)
 
@@ -58,7 +60,7 @@ class FrameCoder:
         self, group: slice, prediction: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray
     ) -> None:
         """Decode one step of a group of lanes into `out` int32 ``[B]``; raises FormatError."""
-        e = self.engine
+        e = self.token_coder
         rows = prediction.cluster_acc[0], prediction.hidden[0], prediction.scale[0]
         shared = e.head, e.tree, self.work, self.buffer, self.mixer, state
         status = token_kernels.decode_lanes(group.start, group.stop, *rows, *shared, payload, out)
@@ -73,7 +75,7 @@ class FrameCoder:
         return int((lanes_of_group["end"] - lanes_of_group["at"]).sum())
 
 
-class Engine:
+class TokenCoder:
     """Code frames with one model.
 
     `threads` runs the network on so many threads; `device` other than "cpu" runs it on that torch device; `backend` and
@@ -147,7 +149,7 @@ class Engine:
 
     def _predictions(self, grid: np.ndarray):
         """Yield the predictions of stretches of a grid ``[T, B]``, with a thread for each group of lanes."""
-        groups = lanes.groups_of(grid.shape[1], self.threads)
+        groups = groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
         steps = max(1, self.segment_rows * len(groups) // grid.shape[1])
 
@@ -200,12 +202,17 @@ class _Decoding:
     """Decode one frame in as many threads as there are groups of lanes, taking turns."""
 
     def __init__(
-        self, engine: Engine, payload: np.ndarray, lane_bytes: list[int], state: np.ndarray, progress: Progress | None
+        self,
+        token_coder: TokenCoder,
+        payload: np.ndarray,
+        lane_bytes: list[int],
+        state: np.ndarray,
+        progress: Progress | None,
     ):
-        self.engine, self.payload, self.state, self.progress = engine, payload, state, progress
+        self.token_coder, self.payload, self.state, self.progress = token_coder, payload, state, progress
         self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
-        self.frame = engine.begin_frame(lane_bytes)
-        self.groups = lanes.groups_of(len(lane_bytes), engine.threads)
+        self.frame = token_coder.begin_frame(lane_bytes)
+        self.groups = groups_of(len(lane_bytes), token_coder.threads)
         self.active = [self.frame.left(g) > 0 for g in self.groups]
         self.turn = self._next(-1)
         self.changed = threading.Condition()
@@ -247,9 +254,9 @@ class _Decoding:
             self.changed.notify_all()
 
     def _run_group(self, index: int) -> None:
-        engine, group, frame = self.engine, self.groups[index], self.frame
-        session = engine.session(group.stop - group.start)
-        inputs = np.full((1, group.stop - group.start), engine.bos, np.int32)
+        token_coder, group, frame = self.token_coder, self.groups[index], self.frame
+        session = token_coder.session(group.stop - group.start)
+        inputs = np.full((1, group.stop - group.start), token_coder.bos, np.int32)
         out = np.empty(self.lane_count, np.int32)
         while self.active[index]:
             prediction = session.run(inputs)

@@ -13,7 +13,8 @@ from itertools import product
 from pathlib import Path
 
 from llmzip import jit
-from llmzip.coding.token_coder import Coded, Engine
+from llmzip.coding.threads import usable_cores
+from llmzip.coding.token_coder import Coded, TokenCoder
 from llmzip.errors import LlmzipError, ModelError
 from llmzip.model.file import Model
 from llmzip.network import matmul
@@ -43,9 +44,9 @@ def replay(model: Model) -> None:
 
     Raises ModelError or HardwareError for what does not come out as it must.
     """
-    engine, text = Engine(model), sample(SHORT)
-    coded = engine.encode(text, capacity=2 * SHORT)
-    if coded is None or engine.decode(coded.payload, coded.lane_bytes) != text:
+    token_coder, text = TokenCoder(model), sample(SHORT)
+    coded = token_coder.encode(text, capacity=2 * SHORT)
+    if coded is None or token_coder.decode(coded.payload, coded.lane_bytes) != text:
         raise ModelError("does not decompress what it has compressed")
     if "selftest" in model.info:
         selftest.verify(model)
@@ -70,7 +71,7 @@ def examine(model: Model) -> Iterator[Finding]:
         text = "exact" if exact else "not exact here, and therefore never used"
         yield Finding(f"backend {name}", text)
     yield Finding("backends", f"{len(usable)} of {len(matmul.BINDERS)} usable", sound=bool(usable))
-    yield from _compare(model, [Setting(c, t) for c, t in product(usable, sorted({1, machine.cores()}))])
+    yield from _compare(model, [Setting(c, t) for c, t in product(usable, sorted({1, usable_cores()}))])
 
 
 def _self_test(model: Model) -> Finding:
@@ -99,16 +100,16 @@ def _compare(model: Model, settings: list[Setting]) -> Iterator[Finding]:
     expected: Coded | None = None
     for setting in settings:
         try:
-            engine = Engine(model, threads=setting.threads, backend=setting.backend)
-            engine.encode(text[:SHORT])  # compiles what has to be compiled
+            token_coder = TokenCoder(model, threads=setting.threads, backend=setting.backend)
+            token_coder.encode(text[:SHORT])  # compiles what has to be compiled
             start = time.perf_counter()
-            coded = engine.encode(text)
+            coded = token_coder.encode(text)
             middle = time.perf_counter()
             if coded is None:
                 yield Finding(str(setting), "the sample cannot be made smaller", sound=False)
                 continue
             expected = expected or coded
-            restored = engine.decode(expected.payload, expected.lane_bytes) == text
+            restored = token_coder.decode(expected.payload, expected.lane_bytes) == text
             end = time.perf_counter()
         except LlmzipError as error:
             yield Finding(str(setting), str(error), sound=False)

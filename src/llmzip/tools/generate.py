@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from llmzip.coding import range_coder
-from llmzip.coding.token_coder import Engine, FrameCoder
+from llmzip.coding.token_coder import FrameCoder, TokenCoder
 from llmzip.model.file import Model
 from llmzip.network.cpu import Prediction
 from llmzip.tools.token_probabilities import Floats, TokenProbabilities
@@ -50,20 +50,20 @@ def generate(
         seed: what the random bits are made of; None for bits that nobody has seen before.
         mixed: decode exactly as for archives, with what the text itself has shown; without temperature and top_k.
     """
-    engine = Engine(model)
-    session = engine.session(1)
+    token_coder = TokenCoder(model)
+    session = token_coder.session(1)
     # A decision takes two bytes at most, and the decoder is four bytes ahead.
-    payload = np.frombuffer(random_bits(2 * engine.tree.height * length + 8, seed), np.uint8).copy()
-    tokens = engine.tokenizer.encode(prompt).tolist()
-    prediction = session.run(np.array([[engine.bos]], np.int32))
+    payload = np.frombuffer(random_bits(2 * token_coder.tree.height * length + 8, seed), np.uint8).copy()
+    tokens = token_coder.tokenizer.encode(prompt).tolist()
+    prediction = session.run(np.array([[token_coder.bos]], np.int32))
     if mixed:
-        frame = engine.begin_frame([len(prompt) + length + int(engine.lengths.max())])
-        state, scrap = range_coder.new_encoder(), np.empty(2 * engine.tree.height * (len(tokens) + 1), np.uint8)
+        frame = token_coder.begin_frame([len(prompt) + length + int(token_coder.lengths.max())])
+        state, scrap = range_coder.new_encoder(), np.empty(2 * token_coder.tree.height * (len(tokens) + 1), np.uint8)
     for token in tokens:
         if mixed:  # encoded, so that the mixer has seen it; nobody needs the code
             frame.encode(np.array([[token]], np.int32), prediction, state, scrap)
         prediction = session.run(np.array([[token]], np.int32))
-    decode = _as_for_archives(frame, payload) if mixed else _by_model(engine, payload, temperature, top_k)
+    decode = _as_for_archives(frame, payload) if mixed else _by_model(token_coder, payload, temperature, top_k)
     while length > 0:
         token = decode(prediction)
         piece = model.tokenizer.tokens[token][:length]
@@ -83,10 +83,10 @@ def _as_for_archives(frame: FrameCoder, payload: np.ndarray) -> Decode:
     return decode
 
 
-def _by_model(engine: Engine, payload: np.ndarray, temperature: float, top_k: int) -> Decode:
+def _by_model(token_coder: TokenCoder, payload: np.ndarray, temperature: float, top_k: int) -> Decode:
     """Return a decoder that goes the same way by the language model's probabilities alone."""
-    state, probabilities = range_coder.new_decoder(payload), TokenProbabilities(engine)
-    tree = DecisionTree.build(engine.tokenizer.tokens)  # with ranges and bits, which the engine's lacks
+    state, probabilities = range_coder.new_decoder(payload), TokenProbabilities(token_coder)
+    tree = DecisionTree.build(token_coder.tokenizer.tokens)  # with ranges and bits, which the token_coder's lacks
 
     def decode(prediction: Prediction) -> int:
         below = _sums(probabilities.of(prediction, temperature=temperature)[0, 0], top_k)

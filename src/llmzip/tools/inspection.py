@@ -8,14 +8,15 @@ are coded once more without a language model.
 from __future__ import annotations
 
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from llmzip.coding import lanes, range_coder, token_kernels
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine, FrameCoder
+from llmzip.coding.progress import Progress
+from llmzip.coding.token_coder import FrameCoder, TokenCoder
 from llmzip.mixing.layout import MATCHES
 from llmzip.mixing.logistic import STRETCHED_BIT
 from llmzip.mixing.trace import PREDICTORS
@@ -25,8 +26,6 @@ GUESSES = 4
 SEGMENT_ROWS = 64  # of probabilities at once: each has an entry for every token
 PASSAGE_BYTES = 60
 MATCH_SHOWN = 12  # bytes
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -108,20 +107,20 @@ class Inspection:
         return found
 
 
-def inspect(engine: Engine, plain: ByteCoder, data: bytes, *, progress: Progress | None = None) -> Inspection:
-    """Encode `data`, one byte or more, as one frame with the `engine`, and tell where the bits went.
+def inspect(token_coder: TokenCoder, plain: ByteCoder, data: bytes, *, progress: Progress | None = None) -> Inspection:
+    """Encode `data`, one byte or more, as one frame with the `token_coder`, and tell where the bits went.
 
     `plain` codes it without a language model.
     """
-    texts = engine.tokenizer.tokens
-    ids = engine.tokenizer.encode(data)
+    texts = token_coder.tokenizer.tokens
+    ids = token_coder.tokenizer.encode(data)
     count = lanes.lanes_for(len(ids))
     grid = lanes.cut(ids, count)
     without = iter(_context_bits(plain, data, [len(texts[i]) for i in ids.tolist()]))
     places = [(lane, step) for lane in range(count) for step in range(len(grid)) if grid[step, lane] >= 0]
     context_bits = dict(zip(places, without, strict=True))
     found: dict[tuple[int, int], Token] = {}
-    for place, token in _encoded(engine, grid, context_bits):
+    for place, token in _encoded(token_coder, grid, context_bits):
         found[place] = token
         if progress:
             progress(len(token.text))
@@ -130,17 +129,17 @@ def inspect(engine: Engine, plain: ByteCoder, data: bytes, *, progress: Progress
 
 
 def _encoded(
-    engine: Engine, grid: np.ndarray, context_bits: dict[tuple[int, int], float]
+    token_coder: TokenCoder, grid: np.ndarray, context_bits: dict[tuple[int, int], float]
 ) -> Iterator[tuple[tuple[int, int], Token]]:
     """Encode a grid of tokens one by one; yield what each of them cost, in the order of coding."""
-    count, texts = grid.shape[1], engine.tokenizer.tokens
-    frame = engine.begin_frame(engine.lane_bytes(grid), traced=engine.tree.height)
-    session, state = engine.session(count), range_coder.new_encoder()
-    out = np.empty(2 * engine.tree.height * (grid.size + 1), np.uint8)
-    probabilities = TokenProbabilities(engine)
+    count, texts = grid.shape[1], token_coder.tokenizer.tokens
+    frame = token_coder.begin_frame(token_coder.lane_bytes(grid), traced=token_coder.tree.height)
+    session, state = token_coder.session(count), range_coder.new_encoder()
+    out = np.empty(2 * token_coder.tree.height * (grid.size + 1), np.uint8)
+    probabilities = TokenProbabilities(token_coder)
     segment = max(1, SEGMENT_ROWS // count)
     for at in range(0, len(grid), segment):
-        prediction = session.run(lanes.inputs_of(grid, engine.bos, at, segment))
+        prediction = session.run(lanes.inputs_of(grid, token_coder.bos, at, segment))
         rows = probabilities.of(prediction)
         for t in range(len(rows)):
             now = type(prediction)(

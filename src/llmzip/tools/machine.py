@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llmzip._version import __version__
+from llmzip.coding.threads import usable_cores
 
 CPU_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
 PACKAGES = ("torch", "numba", "numpy")
@@ -19,12 +19,9 @@ def processor() -> str:
     text = path.read_text() if path.exists() else ""
     name = next((line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
     flags = [flag for flag in CPU_FLAGS if f" {flag}" in text]
-    return f"{name or platform.processor() or platform.machine()}, {cores()} cores, {' '.join(flags) or 'no VNNI'}"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    return (
+        f"{name or platform.processor() or platform.machine()}, {usable_cores()} cores, {' '.join(flags) or 'no VNNI'}"
+    )
 
 
 def versions() -> str:

@@ -11,7 +11,7 @@ import hashlib
 from typing import Any
 
 from llmzip.coding import lanes
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import HardwareError, ModelError
 from llmzip.model.file import Model
 
@@ -50,15 +50,15 @@ def verify(model: Model, *, device: str = "cpu") -> None:
 
 def _replay(model: Model, text: str, device: str = "cpu") -> tuple[str, bytes]:
     """Return the SHA-256 of the network's predictions, and the coded text, from which the text was decoded."""
-    engine, data = Engine(model, device=device), text.encode()
+    token_coder, data = TokenCoder(model, device=device), text.encode()
     grid = lanes.cut(model.tokenizer.encode(data), LANES)
-    prediction = engine.session(LANES).run(lanes.inputs_of(grid, engine.bos))
+    prediction = token_coder.session(LANES).run(lanes.inputs_of(grid, token_coder.bos))
     network = hashlib.sha256()
     for array, kind in ((prediction.cluster_acc, "<i4"), (prediction.hidden, "<i2"), (prediction.scale, "<f4")):
         network.update(array.astype(kind).tobytes())
-    coded = engine.encode(data, lane_count=LANES, capacity=8 * len(data))
+    coded = token_coder.encode(data, lane_count=LANES, capacity=8 * len(data))
     if coded is None:
         raise ModelError("the model is useless: its self-test text does not fit in eight times its size")
-    if engine.decode(coded.payload, coded.lane_bytes) != data:
+    if token_coder.decode(coded.payload, coded.lane_bytes) != data:
         raise HardwareError("this machine does not decode what it has coded: its self-test fails (see llmzip doctor)")
     return network.hexdigest(), coded.payload

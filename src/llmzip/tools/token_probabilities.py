@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.exp2 import LOGIT_BITS
 from llmzip.network.cpu import Prediction
 from llmzip.network.matmul import bind_int16
@@ -16,11 +16,11 @@ Floats = npt.NDArray[np.float64]
 class TokenProbabilities:
     """Turn the exact network's predictions into probabilities of all tokens."""
 
-    def __init__(self, engine: Engine):
-        self._head, self._starts = engine.head, engine.tree.starts[:-1]
-        self._cluster_of = engine.tree.cluster_of
+    def __init__(self, token_coder: TokenCoder):
+        self._head, self._starts = token_coder.head, token_coder.tree.starts[:-1]
+        self._cluster_of = token_coder.tree.cluster_of
         # One thread, unlike numpy's own product: beside other work, threads that wait for each other take a second.
-        self._product = bind_int16(engine.head.weights)
+        self._product = bind_int16(token_coder.head.weights)
 
     def of(self, prediction: Prediction, *, temperature: float = 1.0) -> Floats:
         """Return float64 ``[T, B, V]``; a `temperature` below 1 makes the model surer of its guesses, above 1 less."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.model.file import Model
 from llmzip.training.evaluation import Heldout, exact_bits
 from llmzip.training.model import LanguageModel
@@ -51,13 +51,15 @@ class Measured:
 
 def measure(model: Model, network: LanguageModel, heldout: Heldout) -> dict[str, Measured]:
     """Measure a model and its float network on held-out texts by domain; "all" is their sum."""
-    engine = Engine(model)
+    token_coder = TokenCoder(model)
     floating = heldout.bits(network)
     result = {}
     for domain, text in heldout.texts.items():
-        coded = engine.encode(text)
+        coded = token_coder.encode(text)
         archive = 8 * (len(coded.payload) if coded else len(text))
-        result[domain] = Measured(len(text), archive, exact_bits(engine, text, heldout.lanes[domain]), floating[domain])
+        result[domain] = Measured(
+            len(text), archive, exact_bits(token_coder, text, heldout.lanes[domain]), floating[domain]
+        )
     every = list(result.values())
     result["all"] = Measured(*(sum(getattr(m, key) for m in every) for key in ("size", "archive", "exact", "floating")))
     return result

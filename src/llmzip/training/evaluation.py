@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from llmzip.coding.lanes import cut, inputs_of
-from llmzip.coding.token_coder import Engine
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.model import LanguageModel
@@ -57,23 +57,23 @@ class Heldout:
         return sum(self.bits(model).values()) / sum(map(len, self.texts.values()))
 
 
-def exact_bits(engine: Engine, data: bytes, lanes: int = 16) -> float:
+def exact_bits(token_coder: TokenCoder, data: bytes, lanes: int = 16) -> float:
     """Return what the exact network alone would pay for `data`, without the mixer."""
-    grid = cut(engine.tokenizer.encode(data), lanes)
-    session, inputs = engine.session(lanes), inputs_of(grid, engine.bos)
-    starts = engine.tree.starts
+    grid = cut(token_coder.tokenizer.encode(data), lanes)
+    session, inputs = token_coder.session(lanes), inputs_of(grid, token_coder.bos)
+    starts = token_coder.tree.starts
     nats = 0.0
     for at in range(0, len(grid), STEPS):
         prediction = session.run(np.ascontiguousarray(inputs[at : at + STEPS]))
         coded = grid[at : at + STEPS] >= 0
         token, scale = grid[at : at + STEPS][coded], prediction.scale[coded][:, None]
-        cluster = engine.tree.cluster_of[token]
-        nats += _cost(prediction.cluster_acc[coded], scale, engine.head.cluster_scales, cluster)
+        cluster = token_coder.tree.cluster_of[token]
+        nats += _cost(prediction.cluster_acc[coded], scale, token_coder.head.cluster_scales, cluster)
         hidden = prediction.hidden[coded].astype(np.float64)
         for k in np.unique(cluster).tolist():
             rows, members = cluster == k, slice(int(starts[k]), int(starts[k + 1]))
-            acc = hidden[rows] @ engine.head.weights[members].astype(np.float64).T  # whole numbers: exact
-            nats += _cost(acc, scale[rows], engine.head.token_scales[members], token[rows] - members.start)
+            acc = hidden[rows] @ token_coder.head.weights[members].astype(np.float64).T  # whole numbers: exact
+            nats += _cost(acc, scale[rows], token_coder.head.token_scales[members], token[rows] - members.start)
     return nats / math.log(2)
 
 

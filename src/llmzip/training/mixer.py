@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import Engine, FrameCoder
+from llmzip.coding.token_coder import FrameCoder, TokenCoder
 from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.state import Mixer, to_initial_state
 from llmzip.mixing.text_buffer import TextBuffer
@@ -23,7 +23,7 @@ LEAST_BYTES = 1 << 15  # less text tells less than the start values there are (d
 PIECE_BYTES = 48 << 10  # at most; files of this size gain most from good start values
 
 
-class _ListeningEngine(Engine):
+class _ListeningTokenCoder(TokenCoder):
     """Remember the mixer of the last frame."""
 
     mixer: Mixer
@@ -54,7 +54,7 @@ def train_initial_state(
         model: a Model.
         progress: told the bytes done since the last call.
     """
-    coder = _ListeningByteCoder(InitialState.untrained(model=False)) if model is None else _ListeningEngine(model)
+    coder = _ListeningByteCoder(InitialState.untrained(model=False)) if model is None else _ListeningTokenCoder(model)
     sums: dict[str, np.ndarray] = {}
     count = 0
     for i, text in enumerate(texts):
