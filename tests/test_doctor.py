@@ -33,7 +33,7 @@ def short(monkeypatch):
 
 
 def test_every_backend_and_thread_setting_is_compared(run, tiny_file, monkeypatch):
-    monkeypatch.setattr(doctor.machine, "cores", lambda: 3)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 3)
     code, out, err = run("doctor", "-m", str(tiny_file))
     assert (code, err) == (0, "")
     lines = out.splitlines()
@@ -54,7 +54,7 @@ def test_a_difference_is_told(run, tiny_file, monkeypatch):
             return dataclasses.replace(coded, payload=coded.payload + b"x")
         return coded
 
-    monkeypatch.setattr(doctor.machine, "cores", lambda: 2)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 2)
     monkeypatch.setattr(TokenCoder, "encode", differ)
     code, out, _ = run("doctor", "-m", str(tiny_file))
     assert code == 1
