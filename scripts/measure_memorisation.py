@@ -23,7 +23,7 @@ import numpy as np
 
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
-from llmzip.network.cpu import Prediction
+from llmzip.network.head import Prediction
 from llmzip.tools.token_probabilities import TokenProbabilities
 from llmzip.training.corpus import SEPARATOR, text_files
 

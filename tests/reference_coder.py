@@ -13,6 +13,7 @@ from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.mixer import begin_token, learn, predict
 from llmzip.mixing.state import new_mixer
 from llmzip.mixing.text_buffer import append, new_text_buffer
+from llmzip.vocabulary.tree import Decision
 
 BLOCK_LEVELS = 4
 BLOCK = 16
@@ -129,7 +130,8 @@ def code_token(tree, starts, totals_of, lane, history, mixer, code_bit):
         for i in range(known, depth):
             append(lane, tree.tokens[lo][i], 256 * (i == 0), history)
         known = depth
-        came = code_bit(predict(p1, number, node_index, depth, bit, partial, lane, history, mixer), mid)
+        decision = Decision(node_index, depth, bit, partial)
+        came = code_bit(predict(p1, number, decision, lane, history, mixer), mid)
         learn(came, p1, number, mixer)
         lo, hi = (mid, hi) if came else (lo, mid)
     token = tree.tokens[lo]

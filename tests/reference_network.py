@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmzip.exp2 import exp2_table
-from llmzip.network.cpu import Prediction
+from llmzip.network.head import Prediction
 from llmzip.network.weights import Matrix, Weights
 
 ONE, HALF = np.float32(1), np.float32(0.5)

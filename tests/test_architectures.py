@@ -16,7 +16,8 @@ from llmzip.api import stream
 from llmzip.errors import HardwareError, ModelError
 from llmzip.model.file import dump, parse, read
 from llmzip.network.architectures.registry import LAYERS
-from llmzip.network.cpu import ExactNetwork, Prediction
+from llmzip.network.cpu import ExactNetwork
+from llmzip.network.head import Prediction
 from llmzip.network.torch_device import TorchNetwork
 from llmzip.network.weights import Matrix, Weights
 from llmzip.tools import selftest

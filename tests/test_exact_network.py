@@ -21,7 +21,8 @@ import llmzip
 from llmzip.errors import HardwareError
 from llmzip.model.file import parse
 from llmzip.network import fused, matmul
-from llmzip.network.cpu import ExactNetwork, Prediction
+from llmzip.network.cpu import ExactNetwork
+from llmzip.network.head import Prediction
 from llmzip.network.matmul import BINDERS
 from llmzip.network.matmul_int16 import pack_pairs, pair_product
 from llmzip.network.matmul_vnni import available
@@ -295,6 +296,7 @@ import sys
 import numpy as np
 
 from llmzip.network.cpu import ExactNetwork
+
 from llmzip.model.file import parse
 
 model, inputs, threads, backends = sys.argv[1:]

@@ -5,7 +5,7 @@ from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.mixer import begin_token, learn, predict
 from llmzip.mixing.state import new_mixer
 from llmzip.mixing.text_buffer import append, new_text_buffer
-from llmzip.vocabulary.tree import BLOCK, END
+from llmzip.vocabulary.tree import BLOCK, END, Decision
 
 
 class Decisions:
@@ -20,7 +20,7 @@ class Decisions:
         """Return the bits that a decision costs."""
         begin_token(guess, self.lane, self.mixer)
         where = (2, END, 1) if ending else (0, 0, 1)
-        p = predict(p1, node, BLOCK + node, *where, self.lane, self.buffer, self.mixer)
+        p = predict(p1, node, Decision(BLOCK + node, *where), self.lane, self.buffer, self.mixer)
         assert 1 <= p <= 65535
         learn(bit, p1, node, self.mixer)
         if byte is not None:
@@ -89,7 +89,7 @@ def test_every_lane_has_its_own_contexts():
     def contexts(lane):
         """Return the hashes after a decision at the beginning of a token, before any byte of it is known."""
         begin_token(-1, lane, mixer)
-        predict(32768, 3, BLOCK + 3, 0, 0, 1, lane, buffer, mixer)
+        predict(32768, 3, Decision(BLOCK + 3, 0, 0, 1), lane, buffer, mixer)
         return mixer.core[0]["bytes"].tolist()
 
     first = contexts(one)

@@ -1,4 +1,4 @@
-"""The walk with logits of our own: what it costs, and that both directions agree."""
+"""Tokens coded with made-up logits: what they cost, and that both directions agree."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from llmzip.coding import range_coder, token_kernels
 from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.state import new_mixer
 from llmzip.mixing.text_buffer import new_text_buffer
-from llmzip.network.head import new_head, new_work
+from llmzip.network.head import Prediction, new_head, new_work
 from llmzip.network.softmax import probability
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters, choose_clusters
 
@@ -24,7 +24,7 @@ WIDTH = 16
 
 
 class Setting:
-    """A random head over the tiny vocabulary, and everything a walk needs."""
+    """A random head over the tiny vocabulary, and everything that coding its tokens needs."""
 
     def __init__(self, clusters, steps, lanes, seed=0, dictionary=()):
         rng = np.random.default_rng(seed)
@@ -50,16 +50,20 @@ class Setting:
         token_kernels.append_tokens(self.dictionary, self.lanes, self.tree, self.buffer)
         start = InitialState.untrained(model=True)
         self.mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), start, model=True)
-        self.work = new_work(self.tree)
+        self.tables = token_kernels.TokenTables(self.head, self.tree)
+        self.frame = token_kernels.FrameState(self.buffer, self.mixer, new_work(self.tree))
+
+    def prediction(self, steps=slice(None), lanes=slice(None)):
+        """Return what the network predicts for a part of the rows."""
+        return Prediction(*(np.ascontiguousarray(a[steps, lanes]) for a in (self.acc1, self.q, self.scale)))
 
     def encode(self, segment=1 << 30, capacity=1 << 20):
         self.reset()
         out, encoder = np.zeros(capacity, np.uint8), range_coder.new_encoder()
         for at in range(0, self.steps, segment):
             part = slice(at, at + segment)
-            rows = self.tokens[part], self.acc1[part], self.q[part], self.scale[part]
-            shared = self.head, self.tree, self.work, self.buffer, self.mixer, encoder
-            status = token_kernels.encode_steps(*rows, *shared, out)
+            rows = self.tokens[part], self.prediction(part)
+            status = token_kernels.encode_steps(*rows, self.tables, self.frame, encoder, out)
             if status != token_kernels.OK:
                 return status
         return out[: range_coder.finish(encoder, out)].tobytes()
@@ -71,9 +75,8 @@ class Setting:
         tokens = np.full_like(self.tokens, -1)
         for t in range(self.steps):
             for a, b in pairwise(bounds):
-                rows = self.acc1[t, a:b], self.q[t, a:b], self.scale[t, a:b]
-                shared = self.head, self.tree, self.work, self.buffer, self.mixer, decoder
-                status = token_kernels.decode_lanes(a, b, *rows, *shared, data, tokens[t])
+                rows = self.prediction(slice(t, t + 1), slice(a, b))
+                status = token_kernels.decode_step(a, rows, self.tables, self.frame, decoder, data, tokens[t])
                 if status != token_kernels.OK:
                     return status
         whole = (self.buffer.lanes["at"] == self.buffer.lanes["end"]).all()
@@ -136,7 +139,7 @@ def test_the_interpreter_gives_the_same_bytes_without_a_warning():
 
 
 @pytest.mark.parametrize("clusters", [1, 12])
-def test_the_walk_itself_is_free(clusters):
+def test_the_descent_of_the_tree_costs_nothing(clusters):
     # Without the mixer a token costs -log2 of its share of both levels, on average over the model's own
     # distribution: 16 bits are enough for the probability of a decision.
     setting = Setting(clusters, 1, 1)
@@ -185,8 +188,8 @@ def test_a_full_buffer_is_not_written_beyond():
     for room in range(0, whole, 7):
         setting.reset()
         out = np.full(room + 64, 0xAA, np.uint8)
-        shared = setting.head, setting.tree, setting.work, setting.buffer, setting.mixer, range_coder.new_encoder()
-        rows = setting.tokens, setting.acc1, setting.q, setting.scale
+        shared = setting.tables, setting.frame, range_coder.new_encoder()
+        rows = setting.tokens, setting.prediction()
         assert token_kernels.encode_steps(*rows, *shared, out[:room]) == token_kernels.OVERFLOW
         assert (out[room:] == 0xAA).all()
 
@@ -213,11 +216,11 @@ def test_any_payload_ends(seed):
     lanes = setting.buffer.lanes
     data = np.random.default_rng(seed).integers(0, 256, 40 * seed, np.uint8)
     decoder, tokens = range_coder.new_decoder(data), np.full(4, -1, np.int32)
-    shared = setting.head, setting.tree, setting.work, setting.buffer, setting.mixer, decoder
+    shared = setting.tables, setting.frame, decoder
     for t in range(33):
         before = lanes["at"].copy()
-        rows = setting.acc1[t], setting.q[t], setting.scale[t]
-        status = token_kernels.decode_lanes(0, 4, *rows, *shared, data, tokens)
+        rows = setting.prediction(slice(t, t + 1))
+        status = token_kernels.decode_step(0, rows, *shared, data, tokens)
         assert ((tokens >= -1) & (tokens < len(setting.lengths))).all()
         if status != token_kernels.OK:
             assert status in (token_kernels.OVERREAD, token_kernels.TOO_LONG)

@@ -4,8 +4,6 @@ from texts import words
 from llmzip.coding import range_coder, token_kernels
 from llmzip.coding.byte_coder import ByteCoder
 from llmzip.mixing.logistic import LIMIT, squash_table
-from llmzip.mixing.state import new_mixer
-from llmzip.mixing.text_buffer import new_text_buffer
 from llmzip.model import registry
 
 TEXT = words(60)
@@ -14,11 +12,10 @@ TEXT = words(60)
 def _coded(room: int):
     """Return the mixer and payload of TEXT coded without a model, with a trace of `room` decisions."""
     plain = ByteCoder(registry.initial_state_for_bytes()[0])
-    buffer = new_text_buffer([len(TEXT)])
-    mixer = new_mixer(len(plain.tree.nodes), len(TEXT), plain.initial_state, model=False, traced=room)
-    state, out = range_coder.new_encoder(), np.zeros(4 * len(TEXT), np.uint8)
-    token_kernels.encode_bytes(np.frombuffer(TEXT, np.uint8).copy(), plain.tree, buffer, mixer, state, out)
-    return mixer, out[: int(range_coder.finish(state, out))].tobytes(), plain
+    frame = plain.begin_frame(len(TEXT), traced=room)
+    coder, out = range_coder.new_encoder(), np.zeros(4 * len(TEXT), np.uint8)
+    token_kernels.encode_bytes(np.frombuffer(TEXT, np.uint8).copy(), plain.tree, frame, coder, out)
+    return frame.mixer, out[: int(range_coder.finish(coder, out))].tobytes(), plain
 
 
 def test_a_trace_changes_no_byte_and_ends_where_its_room_ends():
@@ -39,11 +36,11 @@ def test_the_decisions_of_bytes_are_their_bits_and_cost_the_payload():
     assert abs(-np.log2(p).sum() / 8 - len(payload)) < 5
 
 
-def test_pulls_add_up_to_what_was_mixed():
+def test_contributions_add_up_to_what_was_mixed():
     mixer, _, _ = _coded(10**5)
     trace = mixer.trace[: mixer.core[0]["traced"]]
     mixed = squash_table()[np.clip(trace["contributions"].sum(1), -LIMIT, LIMIT) + LIMIT]
-    # The last maps move the result a little, and a set's prediction is clipped.
+    # The last APMs move the result a little, and a weight set's prediction is clipped.
     assert np.abs(mixed - trace["p"]).mean() < 0.02 * 65536
     assert not trace["contributions"][:, 3].any()
     assert trace["contributions"][:, 2].any()

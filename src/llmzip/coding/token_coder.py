@@ -20,12 +20,13 @@ import numpy as np
 from llmzip.coding import lanes, range_coder, token_kernels
 from llmzip.coding.progress import Progress
 from llmzip.coding.threads import groups_of
+from llmzip.coding.token_kernels import FrameState, TokenTables
 from llmzip.errors import FormatError, ModelError
 from llmzip.mixing.state import new_mixer
 from llmzip.mixing.text_buffer import TextBuffer, add_behind, new_text_buffer
 from llmzip.model.file import Model
-from llmzip.network import head
-from llmzip.network.cpu import SEGMENT_ROWS, ExactNetwork, Prediction
+from llmzip.network.cpu import SEGMENT_ROWS, ExactNetwork
+from llmzip.network.head import Prediction, new_head, new_work
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters
 
 SEGMENTS_AHEAD = 2  # of the network: threads that have run one do not wait for the walk
@@ -40,39 +41,29 @@ class Coded:
 
 
 class FrameCoder:
-    """Hold what one frame's walk changes: buffer, mixer, buffers."""
+    """A frame while it is encoded or decoded."""
 
-    def __init__(self, token_coder: TokenCoder, lane_bytes: list[int], traced: int = 0):
-        self.token_coder = token_coder
-        self.buffer = token_coder.new_text_buffer(lane_bytes)
-        self.mixer = new_mixer(
-            len(token_coder.tree.nodes), sum(lane_bytes), token_coder.initial_state, model=True, traced=traced
-        )
-        self.work = head.new_work(token_coder.tree)
+    def __init__(self, tables: TokenTables, state: FrameState):
+        self.tables, self.state = tables, state
 
-    def encode(self, tokens: np.ndarray, prediction: Prediction, state: np.ndarray, out: np.ndarray) -> int:
-        """Code a stretch of tokens ``[T, B]``."""
-        e = self.token_coder
-        rows = prediction.cluster_acc, prediction.hidden, prediction.scale
-        return token_kernels.encode_steps(tokens, *rows, e.head, e.tree, self.work, self.buffer, self.mixer, state, out)
+    def encode(self, tokens: np.ndarray, prediction: Prediction, coder: np.ndarray, out: np.ndarray) -> int:
+        """Encode a segment of tokens int32 ``[T, B]`` and return the kernel's status."""
+        return token_kernels.encode_steps(tokens, prediction, self.tables, self.state, coder, out)
 
     def decode(
-        self, group: slice, prediction: Prediction, state: np.ndarray, payload: np.ndarray, out: np.ndarray
+        self, group: slice, prediction: Prediction, coder: np.ndarray, payload: np.ndarray, tokens: np.ndarray
     ) -> None:
-        """Decode one step of a group of lanes into `out` int32 ``[B]``; raises FormatError."""
-        e = self.token_coder
-        rows = prediction.cluster_acc[0], prediction.hidden[0], prediction.scale[0]
-        shared = e.head, e.tree, self.work, self.buffer, self.mixer, state
-        status = token_kernels.decode_lanes(group.start, group.stop, *rows, *shared, payload, out)
+        """Decode one step of a group of lanes into `tokens` int32 ``[B]``; raises FormatError."""
+        status = token_kernels.decode_step(group.start, prediction, self.tables, self.state, coder, payload, tokens)
         if status == token_kernels.OVERREAD:
             raise FormatError(range_coder.TOO_SHORT)
         if status == token_kernels.TOO_LONG:
             raise FormatError("a token runs over the end of its lane")
 
-    def left(self, group: slice) -> int:
-        """Return how many bytes a group of lanes still lacks."""
-        lanes_of_group = self.buffer.lanes[group]
-        return int((lanes_of_group["end"] - lanes_of_group["at"]).sum())
+    def bytes_left(self, group: slice) -> int:
+        """Return the number of bytes that a group of lanes still lacks."""
+        records = self.state.buffer.lanes[group]
+        return int((records["end"] - records["at"]).sum())
 
 
 class TokenCoder:
@@ -98,7 +89,8 @@ class TokenCoder:
             self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
         except ValueError as error:
             raise ModelError(f"the model file is damaged: {error}") from error
-        self.head = head.new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
+        self.head = new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
+        self.tables = TokenTables(self.head, self.tree)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
         self.initial_state = model.initial_state
         self._dictionary = model.dictionary.astype(np.int32)
@@ -119,29 +111,39 @@ class TokenCoder:
         capacity: int | None = None,
         progress: Progress | None = None,
     ) -> Coded | None:
-        """Code a frame of at least one byte; return None if it takes more than `capacity` bytes.
+        """Return a coded frame of at least one byte, or None if its payload takes more than `capacity` bytes.
 
-        That is by default one less than `data` has: a payload as large would better be stored.
+        The default is one less than `data` has: a payload as large would better be stored.
         """
-        tokens = self.tokenizer.encode(data)
-        grid = lanes.cut(tokens, lane_count or lanes.lanes_for(len(tokens)))
-        del tokens  # a large frame has millions
+        grid = self.grid(data, lane_count)
         lane_bytes = self.lane_bytes(grid)
         limit = len(data) - 1 if capacity is None else capacity
-        # The walk begins no token without room for the costliest: that must not count against a short payload.
-        out = np.empty(range_coder.bytes_at_most(range_coder.new_encoder(), self.tree.height) + limit, np.uint8)
-        state, frame = range_coder.new_encoder(), self.begin_frame(lane_bytes)
+        payload = self.encode_frame(grid, self.begin_frame(lane_bytes), limit, progress)
+        return None if payload is None else Coded(payload, lane_bytes)
+
+    def grid(self, data: bytes, lane_count: int | None = None) -> np.ndarray:
+        """Return the tokens of `data`, cut into as many lanes as suit it, int32 ``[T, B]``."""
+        tokens = self.tokenizer.encode(data)
+        return lanes.cut(tokens, lane_count or lanes.lanes_for(len(tokens)))
+
+    def encode_frame(
+        self, grid: np.ndarray, frame: FrameCoder, limit: int, progress: Progress | None = None
+    ) -> bytes | None:
+        """Return the payload of a grid of tokens, or None if it takes more than `limit` bytes."""
+        coder = range_coder.new_encoder()
+        # The kernel begins no token without room for the costliest: that must not count against a short payload.
+        out = np.empty(range_coder.bytes_at_most(coder, self.tree.height) + limit, np.uint8)
         at = 0
         with closing(self._predictions(grid)) as predictions:
             for prediction in predictions:
                 part = grid[at : at + len(prediction.scale)]
                 at += len(part)
-                if frame.encode(part, prediction, state, out) == token_kernels.OVERFLOW:
+                if frame.encode(part, prediction, coder, out) == token_kernels.OVERFLOW:
                     return None
                 if progress:
                     progress(int(self.lengths[part[part >= 0]].sum()))
-        size = int(range_coder.finish(state, out))
-        return Coded(out[:size].tobytes(), lane_bytes) if size <= limit else None
+        size = int(range_coder.finish(coder, out))
+        return out[:size].tobytes() if size <= limit else None
 
     def lane_bytes(self, grid: np.ndarray) -> list[int]:
         """Return how many bytes the tokens of each lane of a grid ``[T, B]`` have."""
@@ -171,9 +173,9 @@ class TokenCoder:
     def decode(self, payload: bytes, lane_bytes: list[int], *, progress: Progress | None = None) -> bytes:
         """Decode a frame; raises FormatError for a payload that no encoder made, whatever its bytes."""
         data = np.frombuffer(payload, np.uint8).copy()  # the kernels are compiled for writable arrays
-        state = range_coder.new_decoder(data)
-        text = _Decoding(self, data, lane_bytes, state, progress).run()
-        if not range_coder.used_up(state, data):
+        coder = range_coder.new_decoder(data)
+        text = _FrameDecoder(self, data, lane_bytes, coder, progress).run()
+        if not range_coder.used_up(coder, data):
             raise FormatError(range_coder.NOT_USED_UP)
         return text.tobytes()
 
@@ -190,15 +192,16 @@ class TokenCoder:
         return buffer
 
     def begin_frame(self, lane_bytes: list[int], *, traced: int = 0) -> FrameCoder:
-        """Return the state before a frame whose lanes have so many bytes; `traced` decisions can be written down."""
-        return FrameCoder(self, lane_bytes, traced)
+        """Return the state before a frame whose lanes have `lane_bytes` bytes; `traced` decisions can be recorded."""
+        mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), self.initial_state, model=True, traced=traced)
+        return FrameCoder(self.tables, FrameState(self.new_text_buffer(lane_bytes), mixer, new_work(self.tree)))
 
     def session(self, lane_count: int):
         """Return a fresh network state for `lane_count` lanes."""
         return self._network.session(lane_count)
 
 
-class _Decoding:
+class _FrameDecoder:
     """Decode one frame in as many threads as there are groups of lanes, taking turns."""
 
     def __init__(
@@ -206,14 +209,14 @@ class _Decoding:
         token_coder: TokenCoder,
         payload: np.ndarray,
         lane_bytes: list[int],
-        state: np.ndarray,
+        coder: np.ndarray,
         progress: Progress | None,
     ):
-        self.token_coder, self.payload, self.state, self.progress = token_coder, payload, state, progress
+        self.token_coder, self.payload, self.coder, self.progress = token_coder, payload, coder, progress
         self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
         self.frame = token_coder.begin_frame(lane_bytes)
         self.groups = groups_of(len(lane_bytes), token_coder.threads)
-        self.active = [self.frame.left(g) > 0 for g in self.groups]
+        self.active = [self.frame.bytes_left(g) > 0 for g in self.groups]
         self.turn = self._next(-1)
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
@@ -240,7 +243,7 @@ class _Decoding:
                 worker.join()
         if self.failure is not None:
             raise self.failure
-        return self.frame.buffer.text[: self.size].astype(np.uint8)
+        return self.frame.state.buffer.text[: self.size].astype(np.uint8)
 
     def _guarded(self, index: int) -> None:
         try:
@@ -265,9 +268,9 @@ class _Decoding:
                 if self.failure:
                     return
             out[group] = -1
-            before = frame.left(group)
-            frame.decode(group, prediction, self.state, self.payload, out)
-            after = frame.left(group)
+            before = frame.bytes_left(group)
+            frame.decode(group, prediction, self.coder, self.payload, out)
+            after = frame.bytes_left(group)
             with self.changed:
                 if self.progress:
                     self.progress(before - after)

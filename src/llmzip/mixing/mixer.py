@@ -97,14 +97,15 @@ def enter_part(part, lane, buffer, mixer):
 
 
 @inlined
-def add_context_inputs(node_index, depth, bit, partial, lane, buffer, mixer):
+def add_context_inputs(decision, lane, buffer, mixer):
     """Put the contexts' predictions of a decision into the inputs."""
     core, inputs = mixer.core[0], mixer.inputs
+    node_index, bit, partial = decision.node_index, decision.bit, decision.partial
     if node_index // BLOCK != core["block"]:
         enter_block(node_index // BLOCK, mixer)
     if bit == END:
         part = np.int64(0)
-        cell = min(depth, 15)
+        cell = min(decision.depth, 15)
     elif bit < 4:
         part = np.int64(1)
         cell = partial
@@ -126,9 +127,10 @@ def add_context_inputs(node_index, depth, bit, partial, lane, buffer, mixer):
 
 
 @inlined
-def add_match_inputs(bit, partial, lane, mixer):
+def add_match_inputs(decision, lane, mixer):
     """Put the match models' predictions into the inputs; return 0 .. 14 for the best of them, 0 for none."""
     core, inputs = mixer.core[0], mixer.inputs
+    bit, partial = decision.bit, decision.partial
     best = np.int64(0)
     for m in range(MATCHES):
         core["match_states"][m] = -1
@@ -170,25 +172,24 @@ def add_model_inputs(p1, node, mixer):
 
 
 @inlined
-def predict(p1, node, node_index, depth, bit, partial, lane, buffer, mixer):
+def predict(p1, node, decision, lane, buffer, mixer):
     """Return the probability, 1 .. 65535, that the decision of `node` gives 1.
 
     Args:
         p1: the language model's probability, 0 if there is none.
-        node, node_index: the decision's number and its index among the blocks.
-        depth: whole bytes of the token that are known.
-        bit: the bit of the next byte that is decided, or END.
-        partial: a 1 and the bits of the next byte that are known.
+        node: the number of the decision's node.
+        decision: Decision.
         lane, buffer, mixer: the lane's record, and both borrowed.
     """
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
-    add_context_inputs(node_index, depth, bit, partial, lane, buffer, mixer)
-    best = add_match_inputs(bit, partial, lane, mixer)
+    bit, partial = decision.bit, decision.partial
+    add_context_inputs(decision, lane, buffer, mixer)
+    best = add_match_inputs(decision, lane, mixer)
     confidence = add_model_inputs(p1, node, mixer) if p1 > 0 else np.int64(0)
     known = np.int64(0)
     for i in range(1, 8):
         known += 1 if core["history_states"][i] > 0 else 0
-    kind = 256 + min(depth, 15) if bit == END else partial
+    kind = 256 + min(decision.depth, 15) if bit == END else partial
     core["weight_sets"][0] = WEIGHT_SET_STARTS[0] + best * 16 + confidence
     core["weight_sets"][1] = WEIGHT_SET_STARTS[1] + kind
     core["weight_sets"][2] = WEIGHT_SET_STARTS[2] + known * 16 + confidence

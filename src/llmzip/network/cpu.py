@@ -7,31 +7,14 @@ decoder single steps. :mod:`llmzip.network.torch_device` runs the same pseudo-co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from llmzip.errors import HardwareError
 from llmzip.network import buffers, fused, kernels, matmul
+from llmzip.network.head import Prediction
 from llmzip.network.weights import Matrix, Weights
 
 SEGMENT_ROWS = 1024  # rows the encoder runs at once: fewer, and the threads wait for each other more often
-
-
-@dataclass
-class Prediction:
-    """Hold what the coder needs of ``T`` steps of ``B`` lanes, rows in time order."""
-
-    cluster_acc: np.ndarray  # int32 [T, B, clusters], products of the head's first level
-    hidden: np.ndarray  # int16 [T, B, d], final rows of 12 bits
-    scale: np.ndarray  # float32 [T, B], their scales
-
-    @classmethod
-    def join(cls, groups: Sequence[Prediction]) -> Prediction:
-        """Return the predictions of groups of lanes side by side."""
-        fields = ("cluster_acc", "hidden", "scale")
-        return cls(*(np.concatenate([getattr(g, name) for g in groups], axis=1) for name in fields))
 
 
 def require_denormals() -> None:

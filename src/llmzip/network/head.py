@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +21,32 @@ class Head(NamedTuple):
         weights: int8[V, d], a row for each token.
         cluster_scales: float32[C], the scales of the clusters' products.
         token_scales: float32[V], the scales of the rows of `weights`.
-        exp2: int32[4096], from distribution.exp2_table.
+        exp2: int32[4096], from exp2.exp2_table.
     """
 
     weights: npt.NDArray[np.int8]
     cluster_scales: npt.NDArray[np.float32]
     token_scales: npt.NDArray[np.float32]
     exp2: npt.NDArray[np.int32]
+
+
+class Prediction(NamedTuple):
+    """What the network predicts for ``T`` steps of ``B`` lanes, rows in time order; in kernels also for one row.
+
+    Attributes:
+        cluster_acc: int32[T, B, C], the products of the head's first level.
+        hidden: int16[T, B, d], final rows of 12 bits.
+        scale: float32[T, B], their scales.
+    """
+
+    cluster_acc: npt.NDArray[np.int32]
+    hidden: npt.NDArray[np.int16]
+    scale: npt.NDArray[np.float32]
+
+    @classmethod
+    def join(cls, groups: Sequence[Prediction]) -> Prediction:
+        """Return the predictions for groups of lanes side by side."""
+        return cls(*(np.concatenate(arrays, axis=1) for arrays in zip(*groups, strict=True)))
 
 
 class Work(NamedTuple):
@@ -53,6 +73,16 @@ def new_work(tree: ClusteredTree) -> Work:
 
 
 @inlined
+def borrowed_prediction(prediction, step, lane):
+    """Return the prediction of one row, arrays without owners, for kernels."""
+    return Prediction(
+        unowned(prediction.cluster_acc[step, lane]),
+        unowned(prediction.hidden[step, lane]),
+        prediction.scale[step, lane],
+    )
+
+
+@inlined
 def borrowed_work(work):
     """Return the buffers as arrays without owners, for kernels."""
     return Work(unowned(work.acc), unowned(work.sums), unowned(work.inner))
@@ -66,7 +96,7 @@ def borrowed_head(head):
 
 @inlined
 def most_frequent(choices, sums):
-    """Return the first of the most frequent of so many choices."""
+    """Return the choice with the highest frequency, the first of equals; `sums` are running sums."""
     best, most = np.int64(0), np.int64(0)
     for i in range(choices):
         frequency = sums[i + 1] - sums[i]
@@ -76,10 +106,10 @@ def most_frequent(choices, sums):
 
 
 @inlined
-def cluster_sums(cluster, q, scale, head, tree, work):
-    """Make the sums of the tokens of `cluster`; return the first of them and their number."""
+def cluster_sums(cluster, prediction, head, tree, work):
+    """Write the running sums of the tokens of `cluster` into `work.inner`; return its first token and their number."""
     first, end = tree.starts[cluster], tree.starts[cluster + 1]
     acc = work.acc[: end - first]
-    multiply(head.weights, first, q, acc)
-    running_sums(acc, scale, head.token_scales[first:end], head.exp2, work.inner)
+    multiply(head.weights, first, prediction.hidden, acc)
+    running_sums(acc, prediction.scale, head.token_scales[first:end], head.exp2, work.inner)
     return np.int64(first), np.int64(end - first)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from llmzip.errors import HardwareError
 from llmzip.network import kernels
-from llmzip.network.cpu import Prediction, require_denormals
+from llmzip.network.cpu import require_denormals
+from llmzip.network.head import Prediction
 from llmzip.network.kernels import FINE, FINE_BITS
 from llmzip.network.matmul import K_BLOCK
 from llmzip.network.torch_ops import (

@@ -15,7 +15,7 @@ import numpy as np
 from llmzip.coding import range_coder
 from llmzip.coding.token_coder import FrameCoder, TokenCoder
 from llmzip.model.file import Model
-from llmzip.network.cpu import Prediction
+from llmzip.network.head import Prediction
 from llmzip.tools.token_probabilities import Floats, TokenProbabilities
 from llmzip.vocabulary.tree import DecisionTree
 

@@ -20,6 +20,7 @@ from llmzip.coding.token_coder import FrameCoder, TokenCoder
 from llmzip.mixing.layout import MATCHES
 from llmzip.mixing.logistic import STRETCHED_BIT
 from llmzip.mixing.trace import PREDICTORS
+from llmzip.network.head import Prediction
 from llmzip.tools.token_probabilities import Floats, TokenProbabilities
 
 GUESSES = 4
@@ -142,9 +143,7 @@ def _encoded(
         prediction = session.run(lanes.inputs_of(grid, token_coder.bos, at, segment))
         rows = probabilities.of(prediction)
         for t in range(len(rows)):
-            now = type(prediction)(
-                prediction.cluster_acc[t : t + 1], prediction.hidden[t : t + 1], prediction.scale[t : t + 1]
-            )
+            now = Prediction(*(array[t : t + 1] for array in prediction))
             for lane, token in enumerate(grid[at + t].tolist()):
                 if token < 0:
                     continue
@@ -163,12 +162,12 @@ def _encoded(
 
 def _context_bits(plain: ByteCoder, data: bytes, sizes: list[int]) -> list[float]:
     """Return what each piece of `data` costs without a language model; `sizes` are their bytes."""
-    buffer, mixer = plain.begin_frame(len(data))
+    frame = plain.begin_frame(len(data))
     state, out = range_coder.new_encoder(), np.empty(2 * plain.tree.height * (len(data) + 1), np.uint8)
     found, at, before = [], 0, range_coder.bits_written(state)
     for size in sizes:
         piece = np.frombuffer(data[at : at + size], np.uint8).copy()
-        token_kernels.encode_bytes(piece, plain.tree, buffer, mixer, state, out)  # type: ignore[no-untyped-call]
+        token_kernels.encode_bytes(piece, plain.tree, frame, state, out)  # type: ignore[no-untyped-call]
         now = range_coder.bits_written(state)
         found.append(now - before)
         at, before = at + size, now
@@ -177,8 +176,8 @@ def _context_bits(plain: ByteCoder, data: bytes, sizes: list[int]) -> list[float
 
 def _read_trace(frame: FrameCoder) -> tuple[float, float, dict[str, float]]:
     """Return `model_bits`, `end_bits` and `contributions` of the token that was coded last, and empty the trace."""
-    core = frame.mixer.core[0]
-    traced = frame.mixer.trace[: core["traced"]]
+    core = frame.state.mixer.core[0]
+    traced = frame.state.mixer.trace[: core["traced"]]
     core["traced"] = 0
     contributions = np.where(traced["bit"], 1, -1) @ traced["contributions"] / STRETCHED_BIT
     end_bits = _bits(traced["p"], traced["bit"])[traced["ending"] == 1]
@@ -207,11 +206,11 @@ def _match(frame: FrameCoder, lane: int) -> tuple[bytes, int]:
 
     The text of the model's dictionary, the last lane, is not told.
     """
-    record, lanes_ = frame.buffer.lanes[lane], frame.buffer.lanes
+    record, lanes_ = frame.state.buffer.lanes[lane], frame.state.buffer.lanes
     for m in range(MATCHES):
         if record["expected"][m] >= 0 and record["length"][m] > 0:
             start, owner = int(record["pointer"][m]), int(record["owner"][m])
             shown = MATCH_SHOWN if owner < len(lanes_) - 1 else 0
-            coded = frame.buffer.text[start : min(start + shown, int(lanes_[owner]["at"]))]
+            coded = frame.state.buffer.text[start : min(start + shown, int(lanes_[owner]["at"]))]
             return coded.astype(np.uint8).tobytes(), int(record["length"][m])
     return b"", 0

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.exp2 import LOGIT_BITS
-from llmzip.network.cpu import Prediction
+from llmzip.network.head import Prediction
 from llmzip.network.matmul import bind_int16
 
 Floats = npt.NDArray[np.float64]

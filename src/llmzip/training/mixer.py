@@ -6,15 +6,15 @@ ones before have left; the start values are the mean of what it has come to afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from llmzip.coding.byte_coder import ByteCoder
-from llmzip.coding.token_coder import FrameCoder, TokenCoder
+from llmzip.coding.progress import Progress
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.state import Mixer, to_initial_state
-from llmzip.mixing.text_buffer import TextBuffer
 from llmzip.model.file import Model
 from llmzip.training.corpus import cut_pieces
 
@@ -23,29 +23,8 @@ LEAST_BYTES = 1 << 15  # less text tells less than the start values there are (d
 PIECE_BYTES = 48 << 10  # at most; files of this size gain most from good start values
 
 
-class _ListeningTokenCoder(TokenCoder):
-    """Remember the mixer of the last frame."""
-
-    mixer: Mixer
-
-    def begin_frame(self, lane_bytes: list[int], *, traced: int = 0) -> FrameCoder:
-        frame = super().begin_frame(lane_bytes, traced=traced)
-        self.mixer = frame.mixer
-        return frame
-
-
-class _ListeningByteCoder(ByteCoder):
-    """Remember the mixer of the last frame."""
-
-    mixer: Mixer
-
-    def begin_frame(self, size: int) -> tuple[TextBuffer, Mixer]:
-        buffer, self.mixer = super().begin_frame(size)
-        return buffer, self.mixer
-
-
 def train_initial_state(
-    texts: Sequence[bytes], model=None, *, progress: Callable[[int], None] | None = None
+    texts: Sequence[bytes], model: Model | None = None, *, progress: Progress | None = None
 ) -> InitialState:
     """Return start values for frames coded with `model`, or without one if it is None.
 
@@ -54,12 +33,11 @@ def train_initial_state(
         model: a Model.
         progress: told the bytes done since the last call.
     """
-    coder = _ListeningByteCoder(InitialState.untrained(model=False)) if model is None else _ListeningTokenCoder(model)
+    coder = ByteCoder(InitialState.untrained(model=False)) if model is None else TokenCoder(model)
     sums: dict[str, np.ndarray] = {}
     count = 0
     for i, text in enumerate(texts):
-        coder.encode(text, capacity=2 * len(text) + 64, progress=progress)
-        coder.initial_state = to_initial_state(coder.mixer)
+        coder.initial_state = to_initial_state(_mixer_after(text, coder, progress))
         if i >= SETTLING * len(texts) or i == len(texts) - 1:
             count += 1
             for name, value in vars(coder.initial_state).items():
@@ -70,6 +48,19 @@ def train_initial_state(
             for name, total in sums.items()
         }
     )
+
+
+def _mixer_after(text: bytes, coder: ByteCoder | TokenCoder, progress: Progress | None) -> Mixer:
+    """Return the mixer as it is once it has coded `text`."""
+    limit = 2 * len(text) + 64  # no text is too hard to learn from
+    if isinstance(coder, ByteCoder):
+        state = coder.begin_frame(len(text))
+        coder.encode_frame(text, state, limit, progress)
+        return state.mixer
+    grid = coder.grid(text)
+    frame = coder.begin_frame(coder.lane_bytes(grid))
+    coder.encode_frame(grid, frame, limit, progress)
+    return frame.state.mixer
 
 
 def retrained(model: Model, texts: Sequence[bytes], seed: int) -> InitialState:

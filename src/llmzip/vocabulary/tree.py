@@ -241,6 +241,27 @@ def bind_clusters(tree: DecisionTree, starts: npt.ArrayLike) -> ClusteredTree:
     )
 
 
+class Decision(NamedTuple):
+    """One decision of the tree, as contexts see it: int64 columns of its node, see :class:`ClusteredTree`."""
+
+    node_index: int
+    depth: int
+    bit: int
+    partial: int
+
+
+@inlined
+def decision_of(tree, node):
+    """Return the decision of `node`."""
+    nodes = tree.nodes
+    return Decision(
+        np.int64(nodes[node, NODE_INDEX]),
+        np.int64(nodes[node, DEPTH]),
+        np.int64(nodes[node, BIT]),
+        np.int64(nodes[node, PARTIAL]),
+    )
+
+
 @inlined
 def borrowed_tree(tree):
     """Return the tree with arrays without owners, for kernels."""
