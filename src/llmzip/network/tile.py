@@ -1,0 +1,128 @@
+"""Tiles: the inner loop that the compiled matmul backends share, written in LLVM's vector language.
+
+A tile of rows x columns of int32 sums stays in registers while a loop streams over k, four bytes of activations at a
+time: a *group* of two int16 or four int8. Each step loads the group's weights for all columns, then for each row
+multiplies them by the row's group and adds the products up. numba finds no such code in Python loops. All arithmetic is
+on integers, so the result is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+ROWS_AT_ONCE = 32  # rows of a product that stay in the first caches while the weights stream past
+GROUP_BYTES = 4  # of activations
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+@dataclass(frozen=True)
+class TileKind:
+    """How a backend multiplies one group.
+
+    Attributes:
+        sums: the type of a vector of int32 sums.
+        vectors: vectors in a row of the tile.
+        weight_bytes: bytes of a group's weights for one vector of columns.
+        load_weights: from the builder and an address, the weights of a group for one vector of columns.
+        multiply_add: from the builder, the sums, weights and a row's group (in every lane of a vector like `sums`),
+            the new sums.
+        initial_sum: from the builder and the row's number at the address given to the tile, its first sum; 0 if None.
+    """
+
+    sums: ir.VectorType
+    vectors: int
+    weight_bytes: int
+    load_weights: Callable[[Any, Any], Any]
+    multiply_add: Callable[[Any, Any, Any, Any], Any]
+    initial_sum: Callable[[Any, Any], Any] | None = None
+
+
+def load(builder: Any, address: Any, kind: ir.Type) -> Any:
+    """Return the value of type `kind` at an address, which need not be aligned."""
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+
+
+def splat(builder: Any, value: Any, vector: ir.VectorType) -> Any:
+    """Return a vector that holds `value` in every lane."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
+    indices = ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(one, undefined, indices)
+
+
+def tile(rows: int, kind: TileKind) -> Any:
+    """Make an intrinsic that computes `rows` rows of one block of columns.
+
+    Its arguments are integers: the addresses of the rows' activations and the bytes between them; the address of one
+    int32 for each row, if the kind has initial sums; the address of the block's weights; the number of groups, not 0;
+    the address of the sums to write and the bytes between their rows.
+    """
+    width = kind.sums.count
+    stride = 4 * width
+
+    @intrinsic
+    def compute(typing_context, q, q_stride, numbers, weights, groups, acc, acc_stride):  # noqa: ARG001 - numba counts them
+        signature = types.void(*[types.intp] * 7)
+
+        def generate(context, builder, signature, args):  # noqa: ARG001 - the signature of every generator
+            q, q_stride, numbers, weights, groups, acc, acc_stride = args
+            b = builder
+
+            def at(address: Any, offset: int | Any, count: Any = None) -> Any:
+                step = ir.Constant(_I64, offset) if isinstance(offset, int) else offset
+                return b.add(address, step if count is None else b.mul(step, count))
+
+            zero = ir.Constant(kind.sums, [0] * width)
+            first = [
+                splat(b, kind.initial_sum(b, load(b, at(numbers, 4 * r), _I32)), kind.sums)
+                if kind.initial_sum
+                else zero
+                for r in range(rows)
+            ]
+            before, loop, done = b.block, b.append_basic_block("group"), b.append_basic_block("done")
+            b.branch(loop)
+            b.position_at_end(loop)
+            group = b.phi(_I64)
+            group.add_incoming(ir.Constant(_I64, 0), before)
+            sums = [[b.phi(kind.sums) for _ in range(kind.vectors)] for _ in range(rows)]
+            here = at(weights, kind.vectors * kind.weight_bytes, group)
+            columns = [kind.load_weights(b, at(here, v * kind.weight_bytes)) for v in range(kind.vectors)]
+            here = at(q, GROUP_BYTES, group)
+            for r in range(rows):
+                own = splat(b, load(b, at(here, r, q_stride), _I32), kind.sums)
+                for v in range(kind.vectors):
+                    total = kind.multiply_add(b, sums[r][v], columns[v], own)
+                    sums[r][v].add_incoming(first[r], before)
+                    sums[r][v].add_incoming(total, loop)
+                    sums[r][v] = total
+            following = b.add(group, ir.Constant(_I64, 1))
+            group.add_incoming(following, loop)
+            b.cbranch(b.icmp_signed("<", following, groups), loop, done)
+
+            b.position_at_end(done)
+            for r in range(rows):
+                row = at(acc, r, acc_stride)
+                for v in range(kind.vectors):
+                    b.store(sums[r][v], b.inttoptr(at(row, v * stride), kind.sums.as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return compute
+
+
+def pack_blocks(weight: np.ndarray, columns: int, group: int) -> np.ndarray:
+    """Return a matrix ``[N, K]`` as tiles read it, ``[N / columns, K / group, columns, group]``, padded with zeros."""
+    n, k = weight.shape
+    padded = np.zeros((-(-n // columns) * columns, -(-k // group) * group), weight.dtype)
+    padded[:n, :k] = weight
+    blocks = padded.reshape(-1, columns, padded.shape[1] // group, group)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3))
