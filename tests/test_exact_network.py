@@ -238,7 +238,7 @@ def test_fused_product_rechecks_every_row_in_turn(wrong_row: int | None, monkeyp
 
     monkeypatch.setattr(fused, "packed_product", damaging)
     for _ in range(128):
-        fused.product.py_func(q, pack_pairs(weight), weight, acc, counts)
+        fused.rechecked_product.py_func(q, pack_pairs(weight), weight, acc, counts)
     assert counts.tolist() == [0, 40, 0 if wrong_row is None else 1]
 
 

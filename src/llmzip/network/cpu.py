@@ -7,13 +7,18 @@ decoder single steps. :mod:`llmzip.network.torch_device` runs the same pseudo-co
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from llmzip.errors import HardwareError
 from llmzip.network import buffers, fused, kernels, matmul
 from llmzip.network.head import Prediction
+from llmzip.network.matmul import Product
 from llmzip.network.weights import Matrix, Weights
 
+NO_RECHECK = np.empty(0, np.int64)  # in Python, products recheck themselves
 SEGMENT_ROWS = 1024  # rows the encoder runs at once: fewer, and the threads wait for each other more often
 
 
@@ -92,49 +97,28 @@ class FusedSession(Session):
 
 
 class ProductSession(Session):
-    """Return to Python for each matrix product, which torch computes."""
+    """Run the stages as plain Python around each matrix product, for other backends and architectures."""
 
     def __init__(self, network: ExactNetwork, lanes: int, recheck: bool):
         super().__init__(network, lanes, recheck)
-        self._products = dict(network.products)
-        if recheck:
-            matrices = [m for layer in network.weights.layers for m in layer.matrices()]
-            for m in [*matrices, network.weights.head_cluster]:
-                self._products[id(m)] = matmul.rechecked(self._products[id(m)], m.q)
 
-    def _product(self, matrix: Matrix, q: np.ndarray, acc: np.ndarray) -> None:
-        if acc.shape[1] == len(matrix.q):
-            self._products[id(matrix)](q, acc)
-        else:  # the buffer has room for whole blocks of columns
-            exact = np.empty((len(q), len(matrix.q)), np.int32)
-            self._products[id(matrix)](q, exact)
-            acc[:, : exact.shape[1]] = exact
+        def bound(matrix: Matrix) -> Product:
+            product = network.products[id(matrix)]
+            return _exact_columns(matmul.rechecked(product, matrix.q) if recheck else product, len(matrix.q))
+
+        self._product = bound
+        self._stack = fused.stack_products(network.weights, bound)
 
     def _forward(self, ids: np.ndarray, hidden: np.ndarray, scale: np.ndarray) -> None:
-        w, state, work = self.network.weights, self._state, self._buffers
-        x, q, s, inverse_width = work.x, work.q, work.s, np.float32(1.0 / w.width)
-        kernels.embed(ids, w.embedding.q, w.embedding.scale, x)
-        for i, layer in enumerate(w.layers):
-            self._mix_tokens(i, inverse_width)
-            kernels.shifted_input(x, inverse_width, layer.channel_shift, state.last_channel[i], q, s, work.scratch)
-            self._product(layer.channel_up, q, work.acc_up)
-            kernels.square(work.acc_up, s, layer.channel_up.scale, work.q_hidden, s, work.scratch_hidden)
-            self._product(layer.channel_down, work.q_hidden, work.acc)
-            kernels.add_residual(x, work.acc, s, layer.channel_down.scale)
-        kernels.final_rows(x, inverse_width, hidden, scale, q, work.q_low, work.scratch)
-        self._product(w.head_cluster, q, work.acc_head)
-        self._product(w.head_cluster, work.q_low, work.acc_low)
-        kernels.join(work.acc_head, work.acc_low)
+        net, state, work = self._stack, self._state, self._buffers
+        kernels.embed(ids, net.embedding, net.embedding_scale, work.x)
+        for i in range(len(self.network.weights.layers)):
+            self._mix_tokens(i)
+            _plain(fused.mix_channels)(i, net, state, work, NO_RECHECK)
+        _plain(fused.run_head)(net, work, hidden, scale, NO_RECHECK)
 
-    def _mix_tokens(self, i: int, inverse_width: np.float32) -> None:
-        """Run the token mixer of layer `i` (Step 3-5)."""
-        layer, state, work = self.network.weights.layers[i], self._state, self._buffers
-        x, q, s = work.x, work.q, work.s
-        kernels.shifted_input(x, inverse_width, layer.token_shift, state.last_token[i], q, s, work.scratch)
-        self._product(layer.token_in, q, work.acc_in)
-        kernels.recur(work.acc_in, s, layer.token_in.scale, layer.forget_bias, state.h[i], q, s, work.scratch)
-        self._product(layer.token_out, q, work.acc)
-        kernels.add_residual(x, work.acc, s, layer.token_out.scale)
+    def _mix_tokens(self, i: int) -> None:
+        _plain(fused.mix_tokens)(i, self._stack, self._state, self._buffers, NO_RECHECK)
 
 
 class OtherSession(ProductSession):
@@ -144,7 +128,29 @@ class OtherSession(ProductSession):
         super().__init__(network, lanes, recheck)
         from llmzip.network.architectures.registry import token_mixer
 
+        products = {id(m): self._product(m) for layer in network.weights.layers for m in layer.matrices()}
+        self._multiply = lambda matrix, q, acc: products[id(matrix)](q, acc)
         self._mixers = [token_mixer(layer, lanes) for layer in network.weights.layers]
 
-    def _mix_tokens(self, i: int, inverse_width: np.float32) -> None:
-        self._mixers[i].run(self._buffers, self._product, inverse_width)
+    def _mix_tokens(self, i: int) -> None:
+        self._mixers[i].run(self._buffers, self._multiply, self._stack.inverse_width)
+
+
+def _exact_columns(product: Product, columns: int) -> Product:
+    """Return a product that also takes buffers with room for whole blocks of columns."""
+
+    def wide(q: np.ndarray, acc: np.ndarray) -> None:
+        if acc.shape[1] == columns:
+            product(q, acc)
+            return
+        exact = np.empty((len(q), columns), np.int32)
+        product(q, exact)
+        acc[:, :columns] = exact
+
+    return wide
+
+
+def _plain(stage: Any) -> Callable[..., None]:
+    """Return a stage of the forward pass as plain Python."""
+    function: Callable[..., None] = getattr(stage, "py_func", stage)  # where the compiler is off it is plain already
+    return function

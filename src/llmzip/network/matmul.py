@@ -25,6 +25,7 @@ from llmzip.errors import HardwareError
 from llmzip.jit import jit
 from llmzip.network.matmul_int16 import pack_pairs, pair_product
 from llmzip.network.matmul_vnni import QUAD, available, pack_quads, quad_product
+from llmzip.network.softmax import multiply
 
 K_BLOCK = 2048
 RECHECK_FAILED = "this machine computed two different matrix products (test its memory)"
@@ -189,15 +190,14 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
 
 
 @jit
-def _row_differs(q, weight, acc):
-    """Tell whether `acc` ``[N]`` is not the product of `q` ``[K]`` and `weight` ``[N, K]``, by plain sums."""
-    for n in range(weight.shape[0]):
-        total = np.int32(0)
-        for k in range(weight.shape[1]):
-            total += np.int32(q[k]) * np.int32(weight[n, k])
-        if total != acc[n]:
-            return True
-    return False
+def row_is_right(q, weight, acc):
+    """Return whether `acc` int32 ``[N]`` is the product of `q` ``[K]`` and `weight` int8 ``[N, K]``, by plain sums."""
+    expected = np.empty(weight.shape[0], np.int32)
+    multiply(weight, 0, q, expected)
+    wrong = 0
+    for n in range(len(expected)):
+        wrong += 1 if expected[n] != acc[n] else 0
+    return wrong == 0
 
 
 def rechecked(product: Product, weight: np.ndarray) -> Product:
@@ -212,7 +212,7 @@ def rechecked(product: Product, weight: np.ndarray) -> Product:
             rows -= RECHECK_EVERY
             row = checks % len(q)  # every row of a batch has its turn
             checks += 1
-            if _row_differs(q[row], weight, acc[row]):
+            if not row_is_right(q[row], weight, acc[row]):
                 raise HardwareError(RECHECK_FAILED)
 
     return checked
