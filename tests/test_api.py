@@ -40,13 +40,13 @@ def archive(tiny):
 def decoded(monkeypatch):
     """The numbers of the frames that have been decoded."""
     numbers = []
-    decode = codec.decode_frame
+    decode = codec.FrameDecoder.decode
 
-    def count(frame, **options):
+    def count(decoder, frame):
         numbers.append(frame.header.number)
-        return decode(frame, **options)
+        return decode(decoder, frame)
 
-    monkeypatch.setattr(codec, "decode_frame", count)
+    monkeypatch.setattr(codec.FrameDecoder, "decode", count)
     return numbers
 
 

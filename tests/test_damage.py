@@ -352,13 +352,13 @@ def test_salvage_after_random_damage_gives_frames_of_the_original(codec):
 
 def test_salvage_of_a_file_full_of_trailers_ends_soon(monkeypatch):
     searches = []
-    find = salvage_module.Source.peek
+    find = salvage_module.PeekableStream.peek
 
     def counted(self, size):
         searches.append(size)
         return find(self, size)
 
-    monkeypatch.setattr(salvage_module.Source, "peek", counted)
+    monkeypatch.setattr(salvage_module.PeekableStream, "peek", counted)
     content, said = salvage(helpers, compress(helpers, noise(10)) + TRAILER * 3000)
     assert content == noise(10)
     assert said

@@ -31,7 +31,9 @@ class _Content(io.RawIOBase):
     """The content of the archives in `file` from where it stands."""
 
     def __init__(self, file: BinaryIO, model: str | None, threads: int):
-        self._file, self._model, self._threads = file, model, threads
+        from llmzip.api.stream import FrameDecoder
+
+        self._file, self._decoder = file, FrameDecoder(model=model, threads=threads)
         self._base = file.tell() if file.seekable() else 0
         self._frames: Iterator[Frame] = iter(Reader(file))
         self._index: Index | None = None
@@ -83,15 +85,13 @@ class _Content(io.RawIOBase):
 
     def _advance(self) -> bool:
         """Decode the next frame; tell whether there is one."""
-        from llmzip.api import stream
-
         if self._failure:
             raise self._failure
         try:
             frame = next(self._frames, None)
             if frame is None:
                 return False
-            content = stream.decode_frame(frame, model=self._model, threads=self._threads)
+            content = self._decoder.decode(frame)
         except LlmzipError as error:
             self._failure = error
             raise

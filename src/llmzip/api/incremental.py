@@ -23,7 +23,7 @@ class Compressor:
 
     def __init__(self, *, model: str | None = None, threads: int = 0):
         self._out = io.BytesIO()
-        self._encoder = stream.Encoder(self._out, model=model, threads=threads)
+        self._encoder = stream.FrameEncoder(self._out, model=model, threads=threads)
         self._held = bytearray()
         self._flushed = False
 
@@ -80,7 +80,7 @@ class Decompressor:
     """
 
     def __init__(self, *, model: str | None = None, threads: int = 0):
-        self._model, self._threads = model, threads
+        self._decoder = stream.FrameDecoder(model=model, threads=threads)
         self._pieces = _Pieces()
         self._reader = Reader(self._pieces)  # type: ignore[arg-type] # it is only read from
         self._content = memoryview(b"")
@@ -140,5 +140,5 @@ class Decompressor:
             self._ended = True
             self._unused = self._reader.rest()
             return False
-        self._content = memoryview(stream.decode_frame(frame, model=self._model, threads=self._threads))
+        self._content = memoryview(self._decoder.decode(frame))
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import io
 from typing import TYPE_CHECKING, BinaryIO
@@ -12,6 +11,7 @@ from llmzip.coding.progress import Progress
 from llmzip.coding.threads import usable_cores
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.container.format import BYTES, NO_MODEL, STORED, ArchiveHeader, Frame, Writer
+from llmzip.container.peekable import PeekableStream
 from llmzip.container.reader import Reader
 from llmzip.container.salvage import Salvager
 from llmzip.errors import HardwareError, LlmzipError, ModelError
@@ -30,7 +30,7 @@ _token_coders: dict[tuple[bytes, int, str], TokenCoder] = {}
 
 
 def _token_coder(model: Model, threads: int, device: str) -> TokenCoder:
-    """Return the token_coder for a model, kept for the next call."""
+    """Return the coder of a model, kept for the next call."""
     threads = threads or usable_cores()
     key = (model.digest, threads, device)
     token_coder = _token_coders.get(key)
@@ -43,45 +43,31 @@ def _token_coder(model: Model, threads: int, device: str) -> TokenCoder:
 
 @functools.cache
 def _byte_coder() -> tuple[ByteCoder, bytes]:
-    """Return the coder for frames without a language model, and the identity of its start values."""
-    values, identity = registry.initial_state_for_bytes()
-    return ByteCoder(values), identity
+    """Return the coder for frames without a language model, and the id of its initial state."""
+    initial_state, initial_id = registry.initial_state_for_bytes()
+    return ByteCoder(initial_state), initial_id
 
 
-def _read_up_to(src: BinaryIO, size: int) -> bytes:
-    """Read `size` bytes, fewer only at the end: a pipe gives what it has.
-
-    Raises BlockingIOError if that is nothing because somebody made the pipe non-blocking: it is not the end.
-    """
-    parts = []
-    while size and (part := src.read(size)) != b"":
-        if part is None:
-            raise BlockingIOError(errno.EAGAIN, "the input is non-blocking and has no data now")
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
-class _Rest:
-    """Pass progress on, and at the end of a frame what nobody has told: stored frames tell nothing, or stop."""
+class _FrameProgress:
+    """Pass progress on, and make up the difference at the end of a frame: stored frames report nothing on their own."""
 
     def __init__(self, progress: Progress | None):
-        self._progress, self._told = progress, 0
+        self._progress, self._reported = progress, 0
 
     def __call__(self, size: int) -> None:
-        self._told += size
+        self._reported += size
         if self._progress:
             self._progress(size)
 
     def finish(self, size: int) -> None:
-        """Tell what is missing of a frame's `size`."""
-        if size > self._told:
-            self(size - self._told)
-        self._told = 0
+        """Report what is missing of a frame of `size` bytes."""
+        if size > self._reported:
+            self(size - self._reported)
+        self._reported = 0
 
 
 def _incompressible(content: bytes) -> bool:
-    """Tell from a sample whether a long frame cannot be made smaller."""
+    """Return whether a long frame cannot be made smaller, judging by a sample."""
     if len(content) < 8 * PROBE_BYTES:
         return False
     quarter = len(content) // 4
@@ -89,8 +75,8 @@ def _incompressible(content: bytes) -> bool:
     return _byte_coder()[0].encode(sample) is None
 
 
-class Encoder:
-    """Write one archive on `dst`, frame by frame, each in the form that suits it best.
+class FrameEncoder:
+    """The encoder of one archive: writes its frames on `dst`, each in the form that suits it best.
 
     Arguments are those of :func:`compress_stream`.
     """
@@ -108,32 +94,32 @@ class Encoder:
         digest = self._model.digest if self._model else NO_MODEL
         self._writer = Writer(dst, digest, registry.number_of(digest))
         self._choose = model is None
-        self._threads, self._device, self._told = threads, device, _Rest(progress)
+        self._threads, self._device, self._progress = threads, device, _FrameProgress(progress)
 
     def write(self, content: bytes, *, last: bool) -> None:
         """Write FRAME_BYTES of content; fewer if it is the last frame, none if it is the only one."""
         self._write(content, last)
-        self._told.finish(len(content))
+        self._progress.finish(len(content))
 
     def _write(self, content: bytes, last: bool) -> None:
         if content and not _incompressible(content):
             token_coder = _token_coder(self._model, self._threads, self._device) if self._model else None
             if token_coder and (not self._choose or self._model_pays(content, token_coder)):
-                if coded := token_coder.encode(content, progress=self._told):
+                if coded := token_coder.encode(content, progress=self._progress):
                     self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
                     return
             else:
-                plain, identity = _byte_coder()
-                if payload := plain.encode(content, progress=self._told):
-                    self._writer.write(content, last=last, payload=payload, start=identity)
+                byte_coder, initial_id = _byte_coder()
+                if payload := byte_coder.encode(content, progress=self._progress):
+                    self._writer.write(content, last=last, payload=payload, initial_id=initial_id)
                     return
         self._writer.write(content, last=last)
 
     def _model_pays(self, content: bytes, token_coder: TokenCoder) -> bool:
-        """Tell from a sample whether a frame gets smaller with the language model than without.
+        """Return whether a frame gets smaller with the language model than without, judging by a sample.
 
-        The model knows much from the beginning; what the file itself teaches comes later. So where a sample of a
-        longer frame is nearly a tie, its second half decides.
+        The model predicts well from the first byte; the mixer learns from the file itself later. So where the sample of
+        a longer frame is nearly a tie, its second half decides.
         """
         middle = max(0, (len(content) - CHOICE_BYTES) // 2)
         sample = content[middle : middle + CHOICE_BYTES]
@@ -147,6 +133,49 @@ class Encoder:
             return coded < plain
         coded_before, plain_before = sizes(sample[: len(sample) // 2])
         return coded - coded_before < plain - plain_before
+
+
+class FrameDecoder:
+    """The decoder of frames, of one archive or several; arguments are those of :func:`decompress_stream`."""
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        threads: int = 0,
+        device: str = "cpu",
+        progress: Progress | None = None,
+    ):
+        self._model, self._threads, self._device = model, threads, device
+        self._progress = _FrameProgress(progress)
+
+    def decode(self, frame: Frame) -> bytes:
+        """Return the verified content of a frame.
+
+        A model that was named must exist, even if this frame needs none.
+        """
+        if self._model not in (None, registry.NONE):
+            registry.load(self._model)
+        try:
+            return self._decode(frame)
+        finally:
+            self._progress.finish(frame.header.size)
+
+    def _decode(self, frame: Frame) -> bytes:
+        if frame.header.kind == STORED:
+            frame.verify(frame.payload)
+            return frame.payload
+        if frame.header.kind == BYTES:
+            byte_coder, initial_id = _byte_coder()
+            content = byte_coder.decode(frame.payload, frame.header.size, progress=self._progress)
+            frame.verify(content, initial_id)
+            return content
+        archive = frame.archive or ArchiveHeader()
+        loaded = registry.for_archive(archive.number, archive.model_id, self._model)
+        token_coder = _token_coder(loaded, self._threads, self._device)
+        content = token_coder.decode(frame.payload, list(frame.header.lane_bytes), progress=self._progress)
+        frame.verify(content, loaded.digest)
+        return content
 
 
 def compress_stream(
@@ -168,10 +197,11 @@ def compress_stream(
         device: "cpu" or a torch device; the archive does not depend on it either.
         progress: told the number of bytes compressed since it was last called.
     """
-    encoder = Encoder(dst, model=model, threads=threads, device=device, progress=progress)
-    content = _read_up_to(src, FRAME_BYTES)
+    encoder = FrameEncoder(dst, model=model, threads=threads, device=device, progress=progress)
+    source = PeekableStream(src)
+    content = source.take(FRAME_BYTES)
     while True:
-        following = _read_up_to(src, FRAME_BYTES) if len(content) == FRAME_BYTES else b""
+        following = source.take(FRAME_BYTES) if len(content) == FRAME_BYTES else b""
         encoder.write(content, last=not following)
         if not following:
             return
@@ -198,43 +228,17 @@ def decompress_stream(
         progress: told the number of bytes decompressed since it was last called.
         keep_going: pass over what is damaged, and raise SalvageError at the end if anything was.
     """
+    decoder = FrameDecoder(model=model, threads=threads, device=device, progress=progress)
     reader = Salvager(src) if keep_going else Reader(src)
-    told = _Rest(progress)
     for frame in reader:
         try:
-            content = decode_frame(frame, model=model, threads=threads, device=device, progress=told)
+            content = decoder.decode(frame)
         except (ModelError, HardwareError):
             raise  # nothing is wrong with the archive
         except LlmzipError as error:
             reader.lose(frame, error)
             content = b""
-        told.finish(frame.header.size)
         dst.write(content)
-
-
-def decode_frame(
-    frame: Frame, *, model: str | None = None, threads: int = 0, device: str = "cpu", progress: Progress | None = None
-) -> bytes:
-    """Return the verified content of a frame; arguments as for :func:`decompress_stream`.
-
-    A model that was named must be there, even if this frame needs none: who names one means it.
-    """
-    if model not in (None, registry.NONE):
-        registry.load(model)
-    if frame.header.kind == STORED:
-        frame.verify(frame.payload)
-        return frame.payload
-    if frame.header.kind == BYTES:
-        plain, identity = _byte_coder()
-        content = plain.decode(frame.payload, frame.header.size, progress=progress)
-        frame.verify(content, identity)
-        return content
-    archive = frame.archive or ArchiveHeader()
-    loaded = registry.for_archive(archive.number, archive.model_id, model)
-    token_coder = _token_coder(loaded, threads, device)
-    content = token_coder.decode(frame.payload, list(frame.header.lane_bytes), progress=progress)
-    frame.verify(content, loaded.digest)
-    return content
 
 
 def compress(data: ReadableBuffer, *, model: str | None = None, threads: int = 0) -> bytes:

@@ -13,8 +13,8 @@ from llmzip.errors import TruncatedError
 CHUNK = 1 << 20
 
 
-class Source:
-    """Read a stream that need not be seekable; what was peeked at comes again."""
+class PeekableStream:
+    """A stream, seekable or not, whose next bytes can be looked at before they are taken."""
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
@@ -35,7 +35,7 @@ class Source:
         return self._buffer[self._at : self._at + size]
 
     def skip(self, size: int) -> None:
-        """Pass over `size` bytes; raises TruncatedError if there are not so many."""
+        """Pass over `size` bytes; raises TruncatedError if the stream ends before."""
         self.position += size
         inside = min(size, len(self._buffer) - self._at)
         self._at += inside
@@ -52,16 +52,23 @@ class Source:
         if size:
             raise TruncatedError(INCOMPLETE)
 
+    def take(self, size: int) -> bytes:
+        """Take `size` bytes, fewer only where the stream ends."""
+        data = self.peek(size)
+        self.skip(len(data))
+        return data
+
     def _read(self, size: int) -> bytes:
+        """Read some bytes, none only at the end; raises BlockingIOError where a non-blocking stream has none now."""
         data: bytes | None = self._stream.read(min(size, CHUNK))
         if data is None:  # not the end, which is b""
             raise BlockingIOError(errno.EAGAIN, "the input is non-blocking and has no data now")
         return data
 
     def read(self, size: int) -> bytes:
-        """Take `size` bytes; raises TruncatedError if there are not so many."""
+        """Take `size` bytes; raises TruncatedError if the stream ends before."""
         data = self.peek(size)
-        if len(data) < size:
+        if len(data) < size:  # nothing is taken: there may be more to read later
             raise TruncatedError(INCOMPLETE)
         self.skip(size)
         return data

@@ -28,7 +28,7 @@ from llmzip.container.format import (
     Trailer,
     parse_frame,
 )
-from llmzip.container.peekable import CHUNK, Source
+from llmzip.container.peekable import CHUNK, PeekableStream
 from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedError
 
 FOREIGN = {
@@ -51,7 +51,7 @@ class Reader:
     """
 
     def __init__(self, stream: BinaryIO, *, payloads: bool = True):
-        self._source = Source(stream)
+        self._source = PeekableStream(stream)
         self._payloads = payloads
         self._previous: Frame | None = None  # in this archive
         self._trailer = Trailer()

@@ -25,7 +25,7 @@ from llmzip.container.format import (
     parse_frame,
     parse_trailer,
 )
-from llmzip.container.peekable import CHUNK, Source
+from llmzip.container.peekable import CHUNK, PeekableStream
 from llmzip.errors import FormatError, LlmzipError, SalvageError
 
 MAX_TRAILER = 1 << 24
@@ -119,7 +119,7 @@ class Salvager:
     """
 
     def __init__(self, stream: BinaryIO):
-        self._source = Source(stream)
+        self._source = PeekableStream(stream)
         self._lost = False
         self._kept = 0
         self._archives = 0

@@ -12,10 +12,9 @@ import numpy as np
 
 from llmzip.exp2 import LOGIT_BITS
 from llmzip.jit import inlined
+from llmzip.network.kernels import ROUNDER
 
 LOGIT_BOUND = np.float32(2.0**20)
-# 1.5 * 2^23: adding and subtracting it rounds |x| <= 2^22 half to even, and can be vectorised.
-ROUNDER = np.float32(12582912.0)
 DEEPEST_SHIFT = 31
 
 

@@ -144,6 +144,15 @@ def gates(zfg: Tensor, forget_bias: Tensor, keep: Tensor) -> tuple[Tensor, Tenso
     return (1 - leak) * keep, leak * z, g * algebraic_sigmoid(g)
 
 
+def forget_biases(config: ModelConfig) -> Tensor:
+    """Return biases ``[d]`` that make the gated units forget over time constants from 2 tokens to the longest memory.
+
+    The leak 1 - f = (1 - asig(b))^2 equals 1 / tau at b = sqrt(tau) / 2 - 1.
+    """
+    tau = torch.logspace(math.log10(2), math.log10(config.longest_memory), config.width)
+    return tau.sqrt() / 2 - 1
+
+
 class TokenMixer(nn.Module):
     """Carry information along the text: ``[T, B, d] -> [T, B, d]``, state `(h, last n)`, each ``[B, d]``."""
 
@@ -153,9 +162,7 @@ class TokenMixer(nn.Module):
         self.w_in = nn.Linear(d, 3 * d, bias=False)  # candidate z, forget gate f, output gate g
         self.w_out = nn.Linear(d, d, bias=False)
         self.shift = nn.Parameter(torch.full((d,), 0.3))
-        # 1 - f = (1 - asig(b))^2 = 1 / tau  at  b = sqrt(tau) / 2 - 1
-        tau = torch.logspace(math.log10(2), math.log10(config.longest_memory), d)
-        self.forget_bias = nn.Parameter(tau.sqrt() / 2 - 1)
+        self.forget_bias = nn.Parameter(forget_biases(config))
         nn.init.normal_(self.w_in.weight, std=0.7 / math.sqrt(d))
         nn.init.zeros_(self.w_out.weight)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llmzip.network.architectures.transformer import VALUE_BOUND, WINDOW, heads_for
-from llmzip.training.model import LanguageModel, ModelConfig, TokenMixer, algebraic_sigmoid
+from llmzip.training.model import LanguageModel, ModelConfig, TokenMixer, algebraic_sigmoid, forget_biases
 
 State = tuple[Tensor, ...]
 
@@ -26,12 +26,6 @@ def softsign(x: Tensor) -> Tensor:
 def leak_of(x: Tensor) -> Tensor:
     """Return the squared complement of the algebraic sigmoid."""
     return (1 - algebraic_sigmoid(x)).square()
-
-
-def forget_biases(config: ModelConfig) -> Tensor:
-    """Return biases ``[d]`` at which :func:`leak_of` is the inverse of time constants from 2 tokens up."""
-    tau = torch.logspace(math.log10(2), math.log10(config.longest_memory), config.width)
-    return tau.sqrt() / 2 - 1
 
 
 class RecurrentMixer(nn.Module):
