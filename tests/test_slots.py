@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from llmzip.mixing.layout import SLOT_BITS, needed, slots_for
-from llmzip.mixing.slots import SIZE, find, new_slots, slot_offset
+from llmzip.mixing.layout import SLOT_BITS, SLOT_BYTES, needed, slots_for
+from llmzip.mixing.slots import find, new_slots, slot_offset
 
 
 def test_a_context_finds_its_slot_again():
@@ -25,7 +25,7 @@ def test_the_least_known_of_three_gives_way():
     for check, known in ((1, 5), (2, 2), (3, 7)):
         taken.append(find(0, np.uint8(check), slots))
         slots[taken[-1] + 1] = known
-    assert sorted(taken) == [0, SIZE, 2 * SIZE]
+    assert sorted(taken) == [0, SLOT_BYTES, 2 * SLOT_BYTES]
     assert find(0, np.uint8(4), slots) == taken[1]
     assert slots[taken[1] + 1] == 0
 
@@ -43,4 +43,4 @@ def test_every_place_and_its_neighbours_are_inside(value):
     for context in range(2):
         place = slot_offset(context, 2, value, slots)
         for part in range(8):
-            assert 0 <= find(place ^ (part * SIZE), np.uint8(value & 255), slots) <= len(slots) - SIZE
+            assert 0 <= find(place ^ (part * SLOT_BYTES), np.uint8(value & 255), slots) <= len(slots) - SLOT_BYTES

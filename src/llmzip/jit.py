@@ -21,7 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 from llvmlite import ir
@@ -30,7 +30,6 @@ from numba.extending import intrinsic
 from llmzip._version import __version__
 
 config: Any = numba.config  # its settings are made at run time, unknown to type checkers
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 PACKAGE = Path(__file__).parent
@@ -86,11 +85,12 @@ def writable_cache_dir() -> str | None:
 
 def module_cache_dir(path: Path) -> str | None:
     """Return the folder for the kernels of the module at `path`, or None where nothing can be written."""
-    inside = CACHE_DIR is not None and path.is_relative_to(PACKAGE)
-    return os.path.join(CACHE_DIR, source_digest(path)) if inside else CACHE_DIR
+    if CACHE_DIR is None or not path.is_relative_to(PACKAGE):
+        return CACHE_DIR
+    return os.path.join(CACHE_DIR, source_digest(path))
 
 
-def jit(function: Kernel, *, inlined: bool = False) -> Kernel:
+def jit(function: Callable[..., Any], *, inlined: bool = False) -> Any:
     """Compile *function* in numba's nopython mode when it is first called; `inlined` into the kernels that call it.
 
     A call costs two atomic operations for each array that is passed on, more than the work of a small kernel.
@@ -100,16 +100,15 @@ def jit(function: Kernel, *, inlined: bool = False) -> Kernel:
     before = config.CACHE_DIR
     config.CACHE_DIR = module_cache_dir(Path(function.__code__.co_filename)) or before
     try:
-        # Typed as the function it stands for, which it also is where the compiler is off.
-        compiled: Any = numba.njit(
+        # Where the compiler is off, this is the function itself.
+        return numba.njit(
             nogil=True, error_model="numpy", fastmath=False, cache=CACHE_DIR is not None, forceinline=inlined
         )(function)
-        return cast(Kernel, compiled)
     finally:
         config.CACHE_DIR = before
 
 
-def inlined(function: Kernel) -> Kernel:
+def inlined(function: Callable[..., Any]) -> Any:
     """Compile *function* into each kernel that calls it."""
     return jit(function, inlined=True)
 

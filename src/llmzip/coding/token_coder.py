@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +50,8 @@ class FrameCoder:
 
     def encode(self, tokens: np.ndarray, prediction: Prediction, coder: np.ndarray, out: np.ndarray) -> int:
         """Encode a segment of tokens int32 ``[T, B]`` and return the kernel's status."""
-        return token_kernels.encode_steps(tokens, prediction, self.tables, self.state, coder, out)
+        status: int = token_kernels.encode_steps(tokens, prediction, self.tables, self.state, coder, out)
+        return status
 
     def decode(
         self, group: slice, prediction: Prediction, coder: np.ndarray, payload: np.ndarray, tokens: np.ndarray
@@ -97,7 +100,7 @@ class TokenCoder:
         self._dictionary_bytes = int(self.lengths[self._dictionary].sum())
         self._known: TextBuffer | None = None  # the dictionary, read
         if device == "cpu":
-            self._network = ExactNetwork(weights, backend=backend)
+            self._network: Any = ExactNetwork(weights, backend=backend)
         else:
             from llmzip.network.torch_device import TorchNetwork
 
@@ -149,7 +152,7 @@ class TokenCoder:
         """Return how many bytes the tokens of each lane of a grid ``[T, B]`` have."""
         return [int(self.lengths[lane[lane >= 0]].sum(dtype=np.int64)) for lane in grid.T]
 
-    def _predictions(self, grid: np.ndarray):
+    def _predictions(self, grid: np.ndarray) -> Generator[Prediction]:
         """Yield the predictions of stretches of a grid ``[T, B]``, with a thread for each group of lanes."""
         groups = groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
@@ -196,7 +199,7 @@ class TokenCoder:
         mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), self.initial_state, model=True, traced=traced)
         return FrameCoder(self.tables, FrameState(self.new_text_buffer(lane_bytes), mixer, new_work(self.tree)))
 
-    def session(self, lane_count: int):
+    def session(self, lane_count: int) -> Any:
         """Return a fresh network state for `lane_count` lanes."""
         return self._network.session(lane_count)
 

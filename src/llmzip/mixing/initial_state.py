@@ -7,6 +7,7 @@ of a model's file, as tensors ``mixer.*``; those for frames without a language m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,7 @@ class InitialState:
     def from_tensors(cls, tensors: dict[str, npt.NDArray[np.generic]]) -> InitialState:
         """Take the values from a model file; raises ModelError if they are not what :meth:`tensors` gives."""
         like = vars(cls.untrained(model=True))
-        values = {}
+        values: dict[str, Any] = {}
         for name, example in like.items():
             value = tensors.get(f"mixer.{TENSORS.get(name, name)}")
             if value is None or value.shape != example.shape or value.dtype != example.dtype:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 
 from llmzip.jit import inlined
-from llmzip.mixing import slots as slots_
 from llmzip.mixing.bit_history import STATES, adapted
 from llmzip.mixing.contexts import byte_contexts, mixed_hash
 from llmzip.mixing.layout import (
@@ -24,6 +23,7 @@ from llmzip.mixing.layout import (
     MATCHES,
     MODEL_APMS,
     MODEL_INPUTS,
+    SLOT_BYTES,
     TOKEN_CONTEXTS,
     WEIGHT_BITS,
     WEIGHT_SET_STARTS,
@@ -38,7 +38,7 @@ from llmzip.mixing.logistic import (
 )
 from llmzip.mixing.match import state_of_match
 from llmzip.mixing.simd import PRODUCT_SHIFT, adjust, dot, prefetch
-from llmzip.mixing.slots import find, slot_offset
+from llmzip.mixing.slots import NEIGHBOURHOOD, find, slot_offset
 from llmzip.mixing.state import HASHED_APMS
 from llmzip.vocabulary.tree import BLOCK, END
 
@@ -90,7 +90,7 @@ def enter_part(part, lane, buffer, mixer):
         for i in range(TOKEN_CONTEXTS, core["contexts"]):
             core["slot_bases"][i] = slot_offset(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
             prefetch(slots, core["slot_bases"][i])
-    near = (part & slots_.NEIGHBOURHOOD) * slots_.SIZE
+    near = (part & NEIGHBOURHOOD) * SLOT_BYTES
     for i in range(TOKEN_CONTEXTS, core["contexts"]):
         check = np.uint8((core["bytes"][i - TOKEN_CONTEXTS] + part * 29) & 255)
         core["slot_offsets"][i] = find(core["slot_bases"][i] ^ near, check, slots)

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from llmzip.jit import inlined, unowned
-from llmzip.mixing import slots as slots_
 from llmzip.mixing.bit_history import COUNT_BITS, STATES, history_tables, learning_rate_table
 from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.layout import (
@@ -29,6 +28,7 @@ from llmzip.mixing.layout import (
 )
 from llmzip.mixing.logistic import APM_STEP_BITS, FINE_BITS, LIMIT, STRETCH_BITS, squash_table, stretch_table
 from llmzip.mixing.match import MATCH_STATES
+from llmzip.mixing.slots import new_slots
 from llmzip.mixing.trace import new_trace
 
 HASHED_APMS = 1 << 12
@@ -82,7 +82,7 @@ class Mixer(NamedTuple):
 
     Attributes:
         core: CORE[1].
-        slots: uint8[CONTEXTS * n * SIZE], see :mod:`llmzip.mixing.slots`.
+        slots: uint8[contexts * n * SLOT_BYTES], see :mod:`llmzip.mixing.slots`.
         weights: int32[WEIGHT_SETS, INPUTS], WEIGHT_BITS after the point.
         inputs: int32[INPUTS], stretched.
         apms: int32[2 (V - 1), APM_ENTRIES], FINE_BITS, two for each node: of the model's probability, of the result.
@@ -129,7 +129,7 @@ def new_mixer(nodes: int, size: int, initial_state: InitialState, *, model: bool
     inputs[0] = 256
     return Mixer(
         core,
-        slots_.new_slots(int(one["contexts"]), size),
+        new_slots(int(one["contexts"]), size),
         initial_state.weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS),
         inputs,
         np.repeat(identity[None], 2 * nodes, axis=0),

@@ -67,7 +67,8 @@ def unpack7(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     words = np.zeros((packed.size // 7, 8), np.uint8)
     words[:, :7] = packed.reshape(-1, 7)
     fields = words.view("<u8") >> (np.arange(8, dtype=np.uint64) * np.uint64(7)) & np.uint64(127)
-    return (fields.astype(np.int16) - 64).astype(np.int8).reshape(-1)[:count].reshape(shape)
+    q: np.ndarray = (fields.astype(np.int16) - 64).astype(np.int8)
+    return q.reshape(-1)[:count].reshape(shape)
 
 
 def _parts(layer: LayerWeights | OtherLayer) -> dict[str, Matrix | np.ndarray]:
@@ -135,7 +136,7 @@ def _description(data: bytes) -> dict[str, Any]:
     if len(data) < 8 or size > len(data) - 8:
         raise ModelError("this is not an llmzip model file (llmzip train makes one)")
     try:
-        info = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["llmzip"])
+        info: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["llmzip"])
         for key in ("version", "width", "hidden", "layers", "vocab"):
             if not isinstance(info[key], int) or info[key] < 0:
                 raise ValueError(key)

@@ -130,7 +130,8 @@ class OtherSession(ProductSession):
 
         products = {id(m): self._product(m) for layer in network.weights.layers for m in layer.matrices()}
         self._multiply = lambda matrix, q, acc: products[id(matrix)](q, acc)
-        self._mixers = [token_mixer(layer, lanes) for layer in network.weights.layers]
+        others: Any = network.weights.layers
+        self._mixers = [token_mixer(layer, lanes) for layer in others]
 
     def _mix_tokens(self, i: int) -> None:
         self._mixers[i].run(self._buffers, self._multiply, self._stack.inverse_width)

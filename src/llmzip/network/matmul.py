@@ -22,7 +22,7 @@ import numpy as np
 from numba.extending import overload
 
 from llmzip.errors import HardwareError
-from llmzip.jit import jit
+from llmzip.jit import config, jit
 from llmzip.network.matmul_int16 import pack_pairs, pair_product
 from llmzip.network.matmul_vnni import QUAD, available, pack_quads, quad_product
 from llmzip.network.softmax import multiply
@@ -165,7 +165,7 @@ def candidates() -> list[str]:
 
     Importing torch takes seconds, and its threads get in the way of ours: it is the reserve.
     """
-    if numba.config.DISABLE_JIT:
+    if config.DISABLE_JIT:
         return ["float32"]
     return ["vnni", "int16"] if available() else ["int16"]
 
@@ -179,7 +179,7 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
     likely = candidates()
     if not fits_quads(distinct):
         likely = [name for name in likely if name != "vnni"]
-    reserve = [] if numba.config.DISABLE_JIT else ["int8", "float32"]
+    reserve = [] if config.DISABLE_JIT else ["int8", "float32"]
     for names in (likely, reserve):
         exact = [n for n in names if all(self_test(BINDERS[n], s, r) for s in distinct for r in {1, rows})]
         if len(exact) == 1:

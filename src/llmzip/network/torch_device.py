@@ -6,6 +6,8 @@ the CPU than :mod:`llmzip.network.cpu`, which fuses the same steps; the tests ho
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -70,7 +72,8 @@ class TorchNetwork:
         self.embedding = torch.from_numpy(weights.embedding.q).to(self.device)
         self.embedding_scale = torch.from_numpy(weights.embedding.scale).to(self.device)
         self.layers = []
-        for layer in weights.layers:
+        gated: Any = weights.layers
+        for layer in gated:
             products = [_Product(m, self.device) for m in layer.matrices()]
             vectors = [layer.token_shift, layer.forget_bias, layer.channel_shift]
             self.layers.append((products, [torch.from_numpy(v).to(self.device) for v in vectors]))

@@ -96,7 +96,7 @@ def _by_model(token_coder: TokenCoder, payload: np.ndarray, temperature: float, 
             if low < middle < high:
                 share = int((high - middle) / (high - low) * 65536)
                 share = min(max(share, 1), 65535)
-                bit = int(range_coder.decode_bit(state, payload, share))  # type: ignore[no-untyped-call]
+                bit = int(range_coder.decode_bit(state, payload, share))
             else:
                 bit = int(middle == low)  # nothing is left on the other side
             node = int(tree.right[node] if bit else tree.left[node])

@@ -167,7 +167,7 @@ def _context_bits(plain: ByteCoder, data: bytes, sizes: list[int]) -> list[float
     found, at, before = [], 0, range_coder.bits_written(state)
     for size in sizes:
         piece = np.frombuffer(data[at : at + size], np.uint8).copy()
-        token_kernels.encode_bytes(piece, plain.tree, frame, state, out)  # type: ignore[no-untyped-call]
+        token_kernels.encode_bytes(piece, plain.tree, frame, state, out)
         now = range_coder.bits_written(state)
         found.append(now - before)
         at, before = at + size, now

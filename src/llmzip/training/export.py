@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from llmzip.network.architectures.registry import LAYERS
 from llmzip.network.weights import SCALE_RANGE, VECTOR_BOUND, WEIGHT_PEAK, LayerWeights, Matrix, Weights
@@ -32,7 +32,7 @@ def quantise(weight: torch.Tensor, factor: float | np.ndarray = 1.0) -> Matrix:
     return Matrix(q, np.clip(scale * factor, *SCALE_RANGE).astype(np.float32))
 
 
-def _layer_links(arch: str, token: nn.Module, channel: nn.Module) -> dict[str, Link]:
+def _layer_links(arch: str, token: Any, channel: Any) -> dict[str, Link]:
     """Return what each field of a layer's exact weights is made from."""
     links: dict[str, Link] = {
         "channel_shift": (channel.shift, 1.0),
@@ -78,7 +78,7 @@ def export(model: LanguageModel) -> Weights:
         links = _layer_links(arch, token, channel)
         layers.append(kind(**{name: _exact(link) for name, link in links.items()}))
     head: dict[str, Any] = {name: _exact(link) for name, link in _head_links(model).items()}
-    starts = model.cluster_starts.to("cpu", torch.int32).numpy()
+    starts = cast(Tensor, model.cluster_starts).to("cpu", torch.int32).numpy()
     return Weights(layers=tuple(layers), cluster_starts=starts, **head)
 
 

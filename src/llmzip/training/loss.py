@@ -6,6 +6,8 @@ keeping no graph over them keeps memory small.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,9 @@ class TwoLevelCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, h: Tensor, w_cluster: Tensor, w_token: Tensor, target: Tensor, starts: Tensor):
+    def forward(
+        ctx: Any, h: Tensor, w_cluster: Tensor, w_token: Tensor, target: Tensor, starts: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Compute the losses and, cluster by cluster, the gradients."""
         vocab, clusters = len(w_token), len(w_cluster)
         dtype = product_type(h)
@@ -67,7 +71,7 @@ class TwoLevelCrossEntropy(torch.autograd.Function):
         return losses.sum(), losses
 
     @staticmethod
-    def backward(ctx, grad_sum: Tensor, _):
+    def backward(ctx: Any, grad_sum: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Scale the gradients by that of the sum."""
         grad_h, grad_w1, grad_w2 = ctx.saved_tensors
         return grad_h * grad_sum, grad_w1 * grad_sum, grad_w2 * grad_sum, None, None

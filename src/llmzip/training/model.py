@@ -16,11 +16,14 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llmzip.training.fusion import fusible
+
+State = tuple[Tensor, ...]  # of one layer, each [B, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def fused_recurrence(device: torch.device) -> ModuleType | None:
     try:
         from llmzip.training import recurrence_kernel
 
-        recurrence_kernel.forward(*torch.zeros(2, 1, 1, 1, device=device), torch.zeros(1, 1, device=device))
+        zeros = torch.zeros(1, 1, 1, device=device)
+        recurrence_kernel.forward(zeros, zeros, zeros[0])
     except Exception:  # no Triton, no C compiler for it, a GPU it does not know: the loop works without
         return None
     return recurrence_kernel
@@ -60,10 +64,10 @@ class Recurrence(torch.autograd.Function):
     """Compute ``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass: by a loop over time, fused on a GPU."""
 
     @staticmethod
-    def forward(ctx, f: Tensor, u: Tensor, h0: Tensor) -> Tensor:
+    def forward(ctx: Any, f: Tensor, u: Tensor, h0: Tensor) -> Tensor:
         """Return h ``[T, B, d]`` for f and u of that shape and h0 ``[B, d]``."""
         if kernel := fused_recurrence(f.device):
-            h = kernel.forward(f, u, h0)
+            h: Tensor = kernel.forward(f, u, h0)
         else:
             h = torch.empty_like(u)
             previous = h0
@@ -74,7 +78,7 @@ class Recurrence(torch.autograd.Function):
         return h
 
     @staticmethod
-    def backward(ctx, grad_h: Tensor):
+    def backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor, Tensor, None]:
         """Return the gradients of f and u; none flows into h0, where back-propagation is truncated."""
         f, h, h0 = ctx.saved_tensors
         if kernel := fused_recurrence(f.device):
@@ -100,7 +104,7 @@ class SquaredReluMLP(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, w_up: Tensor, w_down: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w_up: Tensor, w_down: Tensor) -> Tensor:
         """Return rows ``[..., d]`` for x ``[..., d]``, w_up ``[hidden, d]`` and w_down ``[d, hidden]``."""
         dtype = product_type(x)
         rows, up, down = x.reshape(-1, x.shape[-1]).to(dtype), w_up.to(dtype), w_down.to(dtype)
@@ -110,7 +114,7 @@ class SquaredReluMLP(torch.autograd.Function):
         return torch.mm(s, down.t()).view(x.shape)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients; those of the weights are summed in the type of the products."""
         rows, up, down, a, s = ctx.saved_tensors
         grad_y = grad.reshape(-1, grad.shape[-1])
@@ -170,7 +174,7 @@ class TokenMixer(nn.Module):
         """Return the state before a text, from zeros ``[B, d]``."""
         return zero, zero
 
-    def forward(self, n: Tensor, state: tuple[Tensor, ...], keep: Tensor):
+    def forward(self, n: Tensor, state: tuple[Tensor, ...], keep: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the output and the next state; `keep` ``[T, B, 1]`` is 0 where a text starts, else 1."""
         h0, last = state
         f, u, g = gates(self.w_in(with_previous(n, last, self.shift, keep)), self.forget_bias, keep)
@@ -191,7 +195,7 @@ class ChannelMixer(nn.Module):
         nn.init.normal_(self.w_up.weight, std=0.7 / math.sqrt(d))
         nn.init.zeros_(self.w_down.weight)
 
-    def forward(self, n: Tensor, last: Tensor, keep: Tensor):
+    def forward(self, n: Tensor, last: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output and the next state; `keep` is as for :class:`TokenMixer`."""
         x = with_previous(n, last, self.shift, keep)
         return SquaredReluMLP.apply(x, self.w_up.weight, self.w_down.weight).float(), n[-1].detach()
@@ -221,12 +225,13 @@ class LanguageModel(nn.Module):
         """Return the id that starts a text."""
         return self.config.vocab
 
-    def initial_state(self, lanes: int) -> list[tuple[Tensor, ...]]:
+    def initial_state(self, lanes: int) -> list[State]:
         """Return the state before a text: zeros; what the text starts from is BOS's embedding."""
         zero = self.embedding.weight.new_zeros(lanes, self.config.width)
-        return [(*mixer.initial(zero), zero) for mixer in self.token_mixers]
+        mixers: Any = self.token_mixers
+        return [(*mixer.initial(zero), zero) for mixer in mixers]
 
-    def forward(self, ids: Tensor, state: list[tuple[Tensor, ...]]):
+    def forward(self, ids: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
         """Return hidden rows float32 ``[T, B, d]`` and the state after; BOS in `ids` resets its lane."""
         keep = (ids != self.bos).to(torch.float32)[..., None]
         x = self.embedding(ids)

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llmzip.network.architectures.transformer import VALUE_BOUND, WINDOW, heads_for
-from llmzip.training.model import LanguageModel, ModelConfig, TokenMixer, algebraic_sigmoid, forget_biases
-
-State = tuple[Tensor, ...]
+from llmzip.training.model import LanguageModel, ModelConfig, State, TokenMixer, algebraic_sigmoid, forget_biases
 
 
 def softsign(x: Tensor) -> Tensor:

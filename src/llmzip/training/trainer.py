@@ -27,7 +27,7 @@ from llmzip.errors import ModelError
 from llmzip.training.corpus import Packed, Streams
 from llmzip.training.fusion import fusing
 from llmzip.training.loss import TwoLevelCrossEntropy
-from llmzip.training.model import LanguageModel, ModelConfig
+from llmzip.training.model import LanguageModel, ModelConfig, State
 from llmzip.training.muon import Muon
 from llmzip.training.recipe import Recipe
 from llmzip.training.token_mixers import new_model
@@ -39,7 +39,7 @@ CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.jsonl"
 def bf16_in_hardware(device: torch.device) -> bool:
     """Tell whether a device multiplies bf16 in hardware (elsewhere float32 is faster)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -64,7 +64,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, inputs: Tensor, targets: Tensor, state: list[tuple[Tensor, ...]]):
+    def forward(self, inputs: Tensor, targets: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
         """Return the loss and the state after; inputs and targets are int64 ``[T, B]``."""
         hidden, state = self.model(inputs, state)
         total, _ = TwoLevelCrossEntropy.apply(

@@ -99,14 +99,16 @@ class Tokenizer:
         """Return the int32 ids of the tokens that spell *data*."""
         if self._pairs is None:
             self._pairs = _build_pairs(self.blob, self.offsets)
-        return _encode(as_bytes(data), self._singles, self._pairs, self.ranks)
+        ids: Ids = _encode(as_bytes(data), self._singles, self._pairs, self.ranks)
+        return ids
 
     def decode(self, ids: npt.ArrayLike) -> bytes:
         """Return the bytes that the tokens *ids* spell.
 
         Raises ValueError if an id is out of range.
         """
-        return _decode(self._check(ids).ravel(), self.blob, self.offsets).tobytes()
+        decoded: Bytes = _decode(self._check(ids).ravel(), self.blob, self.offsets)
+        return decoded.tobytes()
 
     def byte_lengths(self, ids: npt.ArrayLike) -> Ints:
         """Return the int64 lengths in bytes of the tokens *ids*.
@@ -132,7 +134,8 @@ def as_bytes(data: bytes | bytearray | memoryview) -> Bytes:
 
 def split_pretokens(data: bytes | bytearray | memoryview) -> Ints:
     """Return the int64 ends of the pre-tokens of *data*, in order; the last one is len(data)."""
-    return _split(as_bytes(data))
+    ends: Ints = _split(as_bytes(data))
+    return ends
 
 
 # Kernels. Hashes are int64 kept below 2**37 before each product, so nothing overflows and the results

@@ -81,7 +81,21 @@ class DecisionTree:
         np.cumsum([len(token) for token in tokens], out=offsets[1:])
         fields = np.empty((8, len(tokens) - 1), np.int32)
         height = fill_nodes(blob, offsets, fields)
-        return cls(*fields, size=len(tokens), blob=blob, offsets=offsets, height=int(height))
+        lo, mid, hi, left, right, depth, bit, index = fields
+        return cls(
+            lo,
+            mid,
+            hi,
+            left,
+            right,
+            depth,
+            bit,
+            index,
+            size=len(tokens),
+            blob=blob,
+            offsets=offsets,
+            height=int(height),
+        )
 
 
 @jit
@@ -168,7 +182,7 @@ def choose_clusters(tree: DecisionTree, counts: npt.ArrayLike, clusters: int) ->
         return -float(below[hi] - below[lo]) * (hi - lo), lo, node
 
     heap = [weighed(0, 0, tree.size)]
-    single = []
+    single: list[int] = []
     while len(heap) + len(single) < clusters:
         _, lo, node = heapq.heappop(heap)
         mid, hi = int(tree.mid[node]), int(tree.hi[node])
