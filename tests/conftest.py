@@ -1,13 +1,9 @@
+import importlib
+import os
 import signal
 
-import fsspec
-import fsspec.compression
 import hypothesis
 import pytest
-import torch
-from networks import tiny_model_file
-
-from llmzip.model.file import Model, parse
 
 # Jobs that a script runs in the background ignore SIGINT, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -20,6 +16,8 @@ hypothesis.settings.load_profile("llmzip")
 @pytest.fixture
 def one_thread():
     """Keep torch from waiting for a second thread at every small product."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -27,13 +25,20 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Model:
+def tiny():
+    """The tiny model."""
+    from networks import tiny_model_file
+
+    from llmzip.model.file import parse
+
     return parse(tiny_model_file())
 
 
 @pytest.fixture
 def tiny_file(tmp_path, monkeypatch):
     """The tiny model as a file, on the search path."""
+    from networks import tiny_model_file
+
     path = tmp_path / "models" / "tiny.safetensors"
     path.parent.mkdir()
     path.write_bytes(tiny_model_file())
@@ -42,8 +47,65 @@ def tiny_file(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def tiny_name(tiny_file):
+    """The tiny model as users name it."""
+    return str(tiny_file)
+
+
+@pytest.fixture
+def small_frames(monkeypatch):
+    """Make frames small, and use one thread: these tests are not about several."""
+    from frames import FRAME
+
+    monkeypatch.setattr(importlib.import_module("llmzip.api.stream"), "FRAME_BYTES", FRAME)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+
+
+@pytest.fixture
+def archive(small_frames, tiny_name):  # noqa: ARG001 - it makes the frames small
+    """An archive of several frames."""
+    from frames import TEXT
+
+    import llmzip
+
+    return llmzip.compress(TEXT, model=tiny_name)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The numbers of the frames that have been decoded."""
+    stream = importlib.import_module("llmzip.api.stream")
+    numbers = []
+    decode = stream.FrameDecoder.decode
+
+    def count(decoder, frame):
+        numbers.append(frame.header.number)
+        return decode(decoder, frame)
+
+    monkeypatch.setattr(stream.FrameDecoder, "decode", count)
+    return numbers
+
+
+@pytest.fixture(params=["deflate", "model"])
+def codec(request, monkeypatch):
+    """The codec of the tests, which is quick, and the real one with a tiny model; frames are small."""
+    import helpers
+    from damage import FRAME_BYTES
+
+    if request.param == "deflate":
+        monkeypatch.setattr(helpers, "FRAME_BYTES", FRAME_BYTES)
+        return helpers
+    request.getfixturevalue("tiny_file")
+    real = importlib.import_module("llmzip.api.stream")
+    monkeypatch.setattr(real, "FRAME_BYTES", FRAME_BYTES)
+    return real
+
+
+@pytest.fixture
 def fsspec_tables():
     """What is registered with fsspec is forgotten afterwards."""
+    import fsspec.compression
+
     tables = fsspec.compression.compr, fsspec.utils.compressions
     before = [dict(table) for table in tables]
     yield

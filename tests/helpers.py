@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+import llmzip
 from llmzip.container.format import ArchiveHeader, Frame, Writer
 from llmzip.container.reader import Reader
 from llmzip.container.salvage import Salvager
@@ -22,6 +23,13 @@ from llmzip.errors import ChecksumError, FormatError, ModelError
 FRAME_BYTES = 1000
 DIGEST = hashlib.sha256(b"the model of the tests").digest()
 OTHER_DIGEST = hashlib.sha256(b"another model").digest()
+# A process that runs the command line with the codec below.
+ENVIRONMENT = {
+    **{k: v for k, v in os.environ.items() if not k.startswith("LLMZIP_")},
+    "PYTHONPATH": os.pathsep.join([str(Path(llmzip.__file__).parents[1]), str(Path(__file__).parent)]),
+    "NUMBA_DISABLE_JIT": "1",  # nothing to compile, so nothing to say about it
+}
+COMMAND = [sys.executable, "-c", "import helpers; helpers.main()"]
 DIGESTS = {None: DIGEST, "test": DIGEST, "other": OTHER_DIGEST}
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from machine_settings import SETTINGS, digests
 from networks import random_inputs, tiny_model, tiny_model_file, tiny_weights
 from reference_network import pseudo_code
-from test_everywhere import SETTINGS, digests
 from texts import words
 
 from llmzip.api import stream

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_cli import COMMAND, ENVIRONMENT
+from helpers import COMMAND, ENVIRONMENT
 from texts import words
 
 from llmzip import cli

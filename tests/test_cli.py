@@ -17,18 +17,13 @@ from typing import NamedTuple
 import click
 import helpers
 import pytest
+from helpers import COMMAND, ENVIRONMENT
 from texts import noise, words
 
 import llmzip
 from llmzip import cli
 
 TEXT = words(300)
-ENVIRONMENT = {
-    **{k: v for k, v in os.environ.items() if not k.startswith("LLMZIP_")},
-    "PYTHONPATH": os.pathsep.join([str(Path(llmzip.__file__).parents[1]), str(Path(__file__).parent)]),
-    "NUMBA_DISABLE_JIT": "1",  # nothing to compile, so nothing to say about it
-}
-COMMAND = [sys.executable, "-c", "import helpers; helpers.main()"]
 
 
 class Result(NamedTuple):

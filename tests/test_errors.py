@@ -15,7 +15,7 @@ import helpers
 import pytest
 import torch
 from click.testing import CliRunner
-from test_cli import COMMAND, ENVIRONMENT
+from helpers import COMMAND, ENVIRONMENT
 from texts import noise, words
 
 from llmzip.cli import train as command

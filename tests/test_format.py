@@ -1,64 +1,34 @@
+"""The container format: varints, headers, frames, trailer, and the document that describes them."""
+
+from __future__ import annotations
+
 import io
 import re
 import struct
-import tracemalloc
 import zlib
 from pathlib import Path
 
 import helpers
 import pytest
+from archives import DIGEST, Pipe, read, sealed, write
 from hypothesis import given
 from hypothesis import strategies as st
-from texts import noise, words
+from texts import noise
 
 from llmzip.container.format import (
     MAX_HEAD,
     MAX_SIZE,
     MODEL,
     START,
-    SYNC,
     ArchiveHeader,
     Cursor,
     FrameHeader,
-    Writer,
     pack_varint,
 )
 from llmzip.container.reader import Reader, scan
-from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedError
+from llmzip.errors import FormatError, TruncatedError
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "FORMAT.md"
-DIGEST = bytes(range(32))
-
-
-class Pipe(io.RawIOBase):
-    """Cannot seek, and gives a few bytes at a time."""
-
-    def __init__(self, data: bytes):
-        self._data = io.BytesIO(data)
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        return self._data.readinto(memoryview(buffer)[:7])
-
-
-def write(*frames, digest=DIGEST, number=None):
-    """Return an archive of frames, each its content or (content, payload, lane_bytes)."""
-    out = io.BytesIO()
-    writer = Writer(out, digest, number)
-    for i, frame in enumerate(frames, 1):
-        content, *coded = (frame,) if isinstance(frame, bytes) else frame
-        writer.write(content, last=i == len(frames), **dict(zip(("payload", "lane_bytes"), coded, strict=False)))
-    return out.getvalue()
-
-
-def read(archive):
-    """Return the contents of stored frames."""
-    frames = list(Reader(io.BytesIO(archive)))
-    for frame in frames:
-        frame.verify(frame.payload)
-    return [frame.payload for frame in frames]
 
 
 def compress(data, **options):
@@ -71,15 +41,6 @@ def decompress(archive):
     out = io.BytesIO()
     helpers.decompress_stream(io.BytesIO(archive), out)
     return out.getvalue()
-
-
-def sealed(head: bytes, payload: bytes = b"") -> bytes:
-    """Complete a header with a checksum of anything and the right check."""
-    head += bytes(4)
-    return head + struct.pack("<H", zlib.crc32(head) & 0xFFFF) + payload
-
-
-# Varints
 
 
 @pytest.mark.parametrize(
@@ -105,9 +66,6 @@ def test_every_varint_is_malformed_truncated_or_the_only_form_of_its_value(data)
     except (FormatError, TruncatedError):
         return
     assert pack_varint(value) == data[: cursor.at]
-
-
-# Archives
 
 
 def test_empty_file_is_one_stored_frame():
@@ -163,20 +121,6 @@ def test_what_is_written_is_read(plan):
     assert [f.header for f in scan(Pipe(archive))] == [f.header for f in found]
 
 
-def test_archives_one_after_another():
-    parts = [noise(2500), b"", words(700), b"x"]
-    assert decompress(b"".join(map(compress, parts))) == b"".join(parts)
-
-
-def test_stored_frames_are_verified_without_their_model():
-    archive = write(noise(50), (b"aaaa", b"a", [4]))
-    first, second = Reader(io.BytesIO(archive))
-    first.verify(noise(50))
-    second.verify(b"aaaa", DIGEST)
-    with pytest.raises(ChecksumError):
-        second.verify(b"aaaa", bytes(32))
-
-
 def test_checksums_depend_on_content_model_header_and_number():
     def checksum(archive):
         return next(iter(scan(io.BytesIO(archive)))).checksum
@@ -194,32 +138,6 @@ def test_checksums_depend_on_content_model_header_and_number():
     assert len({checksum(archive) for archive in variants}) == len(variants)
     one, two = scan(io.BytesIO(variants[-1]))
     assert one.checksum != two.checksum
-
-
-# What must not be read
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "empty"),
-        (b"\xf8", "incomplete"),
-        (START, "incomplete"),
-        (b"hello, world", "not an llmzip archive$"),
-        (b"LZIP\x01\x0c", "a lzip file"),
-        (b"\x1f\x8b\x08", "a gzip file"),
-        (b"\xfd7zXZ\0", "a xz file"),
-        (b"\x28\xb5\x2f\xfd$", "a zstd file"),
-        (b"BZh91AY", "a bzip2 file"),
-        (b"PK\x03\x04", "a zip file"),
-        (b"7z\xbc\xaf\x27\x1c", "a 7z file"),
-        (b"\xf8LZ\x01", "version 1"),
-        (SYNC + b"\x02", "beginning .* missing"),
-    ],
-)
-def test_foreign_files_are_named(data, message):
-    with pytest.raises(LlmzipError, match=message):
-        list(Reader(io.BytesIO(data)))
 
 
 @pytest.mark.parametrize(
@@ -265,26 +183,6 @@ def test_the_largest_header_fits_into_the_window():
     assert 13 + len(header.pack()) + 6 <= MAX_HEAD
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        sealed(START + b"\0" + b"\1" + pack_varint(MAX_SIZE)),
-        sealed(START + b"\1" + b"\3" + pack_varint(MAX_SIZE) * 2),
-        sealed(START + b"\1" + b"\x33" + pack_varint(MAX_SIZE) * 2 + pack_varint(1) * 63),
-    ],
-)
-def test_claims_allocate_nothing(data):
-    for stream in (io.BytesIO(data), Pipe(data)):
-        tracemalloc.start()
-        with pytest.raises(TruncatedError):
-            list(Reader(stream))
-        with pytest.raises(TruncatedError):
-            list(scan(io.BytesIO(data)))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 4 << 20
-
-
 def test_the_header_check_finds_every_flipped_bit():
     # The lower half of a CRC-32 need not: so for every position in the largest header there can be.
     zeros = bytes(MAX_HEAD)
@@ -292,9 +190,6 @@ def test_the_header_check_finds_every_flipped_bit():
         for bit in range(8):
             flipped = zeros[:at] + bytes([1 << bit]) + zeros[at + 1 :]
             assert (zlib.crc32(flipped) ^ zlib.crc32(zeros)) & 0xFFFF
-
-
-# The document
 
 
 def parse_as_documented(data: bytes) -> list[bytes]:
@@ -348,15 +243,6 @@ def parse_as_documented(data: bytes) -> list[bytes]:
         assert take(4) == b"\xf8\x4c\x5a\xf5"
     assert at == len(data)
     return contents
-
-
-def test_a_pipe_without_data_has_not_ended():
-    class Idle(Pipe):
-        def read(self, size=-1):
-            return super().read(size) or None
-
-    with pytest.raises(BlockingIOError):
-        list(Reader(Idle(write(b"content"))))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5))

@@ -2,6 +2,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from archives import Pipe
 from networks import tiny_model_file
 from texts import HARD, noise, words
 
@@ -10,22 +11,6 @@ from llmzip.container.reader import scan
 from llmzip.errors import ChecksumError, HardwareError, LlmzipError, ModelError, SalvageError, TruncatedError
 
 FRAME_BYTES = stream.FRAME_BYTES
-
-
-class Pipe(io.RawIOBase):
-    """A stream that gives a few bytes at a time and cannot seek."""
-
-    def __init__(self, data: bytes):
-        self._inner = io.BytesIO(data)
-
-    def readable(self):
-        return True
-
-    def seekable(self):
-        return False
-
-    def read(self, size=-1):
-        return self._inner.read(min(size, 777) if size >= 0 else -1)
 
 
 @pytest.fixture(autouse=True)

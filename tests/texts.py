@@ -8,6 +8,8 @@ ENGLISH = (
     "river, and said that he had seen worse in the winter of 1887. Nobody on the train believed him. "
 )
 
+WORDS = b"the thing and another one are on the table, and nobody knows what to do with it. 1900 was long ago\n"
+
 
 def words(count: int, seed: int = 0) -> bytes:
     """Return English words in random order: text that a model can predict a little."""
