@@ -39,7 +39,7 @@ print(sum(8 * len(encode(data)) / len(data) for data in files) / len(files))
 EDITS: dict[str, tuple[str, str, str]] = {
     "repeats of 12 bytes and more": ("mixing/match.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (1 << 30, 5)"),
     "repeats of 5 bytes and more": ("mixing/match.py", r"MATCH_LEAST = \(12, 5\)", "MATCH_LEAST = (12, 1 << 30)"),
-    "the last two maps": (
+    "the last two APMs": (
         "mixing/mixer.py",
         r"corrections = .*",
         'corrections = np.int64(core["squash"][mixed + LIMIT]) << (FINE_BITS - 15)',
@@ -92,12 +92,12 @@ EDITS |= {
 }
 MODEL_EDITS: dict[str, tuple[str, str, str]] = {
     "the model's probability as it is": ("mixing/mixer.py", r"inputs\[MODEL_INPUTS\] = x", "inputs[MODEL_INPUTS] = 0"),
-    "the model's maps by histories": (
+    "the model's APMs by bit histories": (
         "mixing/mixer.py",
         r'inputs\[MODEL_INPUTS \+ 1 \+ k\] = core\["stretch"\]',
         'inputs[MODEL_INPUTS + 1 + k] = 0 * core["stretch"]',
     ),
-    "the model's map by nodes": (
+    "the model's APM by nodes": (
         "mixing/mixer.py",
         r'inputs\[MODEL_INPUTS \+ 3\] = core\["stretch"\]',
         'inputs[MODEL_INPUTS + 3] = 0 * core["stretch"]',

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 # Lanes for a frame of at least so many tokens. More lanes make decoding faster and files larger, by about 2 % from 1
-# to 8 and 1 % more to 32: each starts cold, and what came just before is elsewhere (docs/experiments.md).
+# to 8 and 1 % more to 32: each starts cold, and what came just before is elsewhere (docs/experiments/2026-11-24-lanes.md).
 LANES_FROM_TOKENS = ((1 << 22, 64), (1 << 20, 32), (1 << 17, 16), (1 << 16, 8), (1 << 14, 4), (1 << 12, 2), (0, 1))
 MAX_LANES = 64
 

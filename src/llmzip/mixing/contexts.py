@@ -29,7 +29,7 @@ def byte_contexts(lane, buffer, model, hashes):
     """Write the contexts made of bytes, int64[BYTE_CONTEXTS], 32 bits each.
 
     With a language model most of the short and the long ones are of this place only: what is usual elsewhere it knows
-    better, but not what is repeated near by (docs/experiments.md).
+    better, but not what is repeated near by (docs/experiments/2026-11-25-local-contexts.md).
     """
     text = buffer.text
     last, older = lane["last4"], lane["older4"]

@@ -33,7 +33,7 @@ def needed(size: int, *, model: bool) -> int:
 
 # Contexts, by number: the decision with the likeliest token (alone, if there is no model), with the lane's last 1 .. 3;
 # those made of bytes, at their end the ones that a walk over single bytes does without: its decision with the last
-# bytes is a context of tokens there, and what it learns near by is worth little (docs/experiments.md).
+# bytes is a context of tokens there, and what it learns near by is worth little (docs/experiments/2026-11-25-local-contexts.md).
 TOKEN_CONTEXTS = 4
 BYTE_CONTEXTS = CONTEXTS - TOKEN_CONTEXTS
 

@@ -14,7 +14,8 @@ from llvmlite import ir
 from llmzip.jit import jit
 from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
-ROWS = 4  # with 2 vectors of 8 columns: 8 accumulators, the best of the tiles tried (docs/experiments.md)
+# 8 accumulators, the best of the tiles tried (docs/experiments/2026-11-23-matmul-backends.md).
+ROWS = 4
 VECTORS = 2
 COLUMNS = 8 * VECTORS
 PAIR = 2

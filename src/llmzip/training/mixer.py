@@ -19,7 +19,8 @@ from llmzip.model.file import Model
 from llmzip.training.corpus import cut_pieces
 
 SETTLING = 0.3  # share of the texts after which the mean begins
-LEAST_BYTES = 1 << 15  # less text tells less than the start values there are (docs/experiments.md)
+# With less text the present initial state is as good (docs/experiments/2026-11-24-initial-state.md).
+LEAST_BYTES = 1 << 15
 PIECE_BYTES = 48 << 10  # at most; files of this size gain most from good start values
 
 

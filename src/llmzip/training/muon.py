@@ -1,7 +1,7 @@
 """Muon in float32: momentum, then the nearest orthogonal matrix as the step (Jordan et al. 2024).
 
 ``torch.optim.Muon`` orthogonalises in bf16, which a CPU without bf16 instructions emulates: a step of the
-default model took 13 s there against 0.3 s here (docs/experiments.md).
+default model took 13 s there against 0.3 s here (docs/experiments/2026-11-23-muon.md).
 """
 
 from __future__ import annotations
