@@ -3,7 +3,7 @@
     python scripts/ablate_mixing.py [--model none|NAME|FILE] FILE...
 
 Each row runs a copy of the package in which one expression is replaced by a constant, so that the context or
-model concerned knows nothing; start values stay those of the whole. Prints a Markdown table.
+model concerned knows nothing; the initial state stays that of the whole. Prints a Markdown table.
 """
 
 from __future__ import annotations

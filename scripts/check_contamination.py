@@ -37,7 +37,7 @@ BREAKS_TABLES = str.maketrans("|`", "!'")
 
 @dataclass(frozen=True)
 class Shingles:
-    """Hold all shingles of some files, equal ones together, and a filter that sorts out nearly all others."""
+    """All shingles of some files, equal ones together, and a filter that sorts out nearly all others."""
 
     text: np.ndarray  # uint8, the files joined
     bounds: np.ndarray  # int64 [files + 1], where each begins in it
@@ -89,7 +89,7 @@ def rolling_hashes(text):
 
 @numba.njit
 def are_trivial(text, where):
-    """Tell of each shingle whether it has too few different bytes."""
+    """Return for each shingle whether it has too few different bytes."""
     found = np.empty(len(where), np.bool_)
     last = np.full(256, -1, np.int64)
     for k in range(len(where)):
@@ -103,7 +103,7 @@ def are_trivial(text, where):
 
 @numba.njit
 def scan(other, text, bounds, order, first, hashes, trivial, seen, shared, longest):
-    """Look for shingles in `other`: mark their groups in `shared`, keep (length, position) of each file's `longest`."""
+    """Find shingles in `other`: mark their groups in `shared`, keep (length, position) of each file's `longest`."""
     hash_, is_trivial = np.uint64(0), False
     for end in range(len(other)):
         hash_ = next_hash(hash_, other, end)

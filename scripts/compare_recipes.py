@@ -3,7 +3,7 @@
     python scripts/compare_recipes.py CORPUS HELDOUT WORK [--short 4] [--long 12] [--jobs 2] [VARIANT...]
 
 Each variant is trained on one thread; the short run branches off the long one before its rate falls. A model is judged
-by what HELDOUT's files cost through the whole pipeline, with the start values of the shipped model. WORK keeps
+by what HELDOUT's files cost through the whole pipeline, with the initial state of the shipped model. WORK keeps
 vocabularies and results: what is there is not done again. Prints a Markdown table.
 """
 
@@ -43,7 +43,7 @@ DOMAINS = ("books", "wiki", "code", "zh")  # the others together are the last co
 
 @dataclass(frozen=True)
 class Variant:
-    """Say what a run does differently from the first variant."""
+    """What a run does differently from the first variant."""
 
     vocab: int = 24576
     shape: dict[str, int] = field(default_factory=dict)  # of ModelConfig

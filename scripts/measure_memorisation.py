@@ -57,7 +57,7 @@ OPENINGS = (
 
 @dataclass
 class Passage:
-    """Hold a prompt int32 ``[PROMPT]``, what follows it in its file, and how many bytes of that the model said."""
+    """A prompt int32 ``[PROMPT]``, what follows it in its file, and how many of those bytes the model produced."""
 
     file: Path
     prompt: np.ndarray
@@ -71,7 +71,7 @@ def agreeing(a: bytes, b: bytes) -> int:
 
 
 class Speaker:
-    """Let the network alone speak, always the likeliest token."""
+    """The network alone, without the mixer, choosing always the likeliest token."""
 
     def __init__(self, name: str):
         self._token_coder = TokenCoder(registry.load(name))

@@ -1,4 +1,4 @@
-"""Train the mixer's start values and write them into a model file, or into the file for frames without a model.
+"""Train the mixer's initial state and write it into a model file, or into the file for frames without a model.
 
     python scripts/train_mixer.py heldout/ --model default.safetensors --out default.safetensors
     python scripts/train_mixer.py heldout/ --out models/none.safetensors

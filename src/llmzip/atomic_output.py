@@ -31,7 +31,7 @@ def remove_unfinished() -> None:
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Let the errors of the system name the output, not a temporary file or nothing at all."""
+    """Make errors of the system name the output, not a temporary file or nothing."""
     try:
         yield
     except OSError as error:
@@ -69,7 +69,7 @@ def standard_output() -> Iterator[BinaryIO]:
         yield file
         file.flush()
     finally:
-        # After a failure the rest cannot be written either; the first error is the one to tell.
+        # After a failure the rest cannot be written either; the first error is the one to report.
         with suppress(OSError):
             file.close()
 
@@ -115,7 +115,7 @@ def output_file(path: str, *, source: os.stat_result | None = None, force: bool 
         _unfinished.add(temporary)
         cleanup.callback(_remove, temporary)
         with _naming(path):
-            # Until it has the permissions of the source, nobody else may read it.
+            # Until it has the permissions of the source, no one else may read it.
             file = _writer(temporary, "xb", path, 0o600 if copied else 0o666)
         cleanup.callback(_close, file)
         yield file
@@ -154,7 +154,7 @@ def _copy_status(path: str, source: os.stat_result) -> None:
 
 
 def _take_name(temporary: str, target: str, *, force: bool) -> None:
-    """Let a complete file take its name; without `force` only if no other file has it."""
+    """Give a complete file its name; without `force` only if no other file has it."""
     if force:
         os.replace(temporary, target)
         return

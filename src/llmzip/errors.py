@@ -6,7 +6,7 @@ catch them already.
 
 
 class LlmzipError(Exception):
-    """Be the base of all of them; the text is one line without the file's name."""
+    """The base of all errors of llmzip; the text is one line without the file's name."""
 
 
 class FormatError(LlmzipError, OSError):

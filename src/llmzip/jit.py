@@ -117,7 +117,7 @@ CACHE_DIR = writable_cache_dir()
 
 
 def compiled_before() -> bool:
-    """Tell whether the walk's kernels, the largest, have been compiled and kept: else the first call takes a minute."""
+    """Return whether the token kernels, the largest, are in the cache: else the first call takes a minute."""
     folder = module_cache_dir(PACKAGE / "coding/token_kernels.py")
     return bool(config.DISABLE_JIT) or (folder is not None and any(Path(folder).rglob("*.nbc")))
 

@@ -84,7 +84,7 @@ class _Content(io.RawIOBase):
         super().close()
 
     def _advance(self) -> bool:
-        """Decode the next frame; tell whether there is one."""
+        """Decode the next frame and return whether there is one."""
         if self._failure:
             raise self._failure
         try:
@@ -176,17 +176,17 @@ class LlmzipFile(io.BufferedIOBase):
         return self._open_file().fileno()
 
     def readable(self) -> bool:
-        """Tell whether the file is open for reading."""
+        """Return whether the file is open for reading."""
         self._open_file()
         return self._reader is not None
 
     def writable(self) -> bool:
-        """Tell whether the file is open for writing."""
+        """Return whether the file is open for writing."""
         self._open_file()
         return self._compressor is not None
 
     def seekable(self) -> bool:
-        """Tell whether the content can be read at random."""
+        """Return whether the content is seekable."""
         return self.readable() and self._content().seekable()
 
     def peek(self, size: int = -1) -> bytes:

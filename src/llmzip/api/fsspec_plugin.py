@@ -8,9 +8,9 @@ from llmzip.api.file import LlmzipFile
 
 
 def register_fsspec(*, force: bool = False) -> None:
-    """Let fsspec open files with ``compression="llmzip"``, and those that end in .lz with ``compression="infer"``.
+    """Make fsspec open files with ``compression="llmzip"``, and those that end in .lz with ``compression="infer"``.
 
-    A second call changes nothing; `force` takes the name and the suffix from somebody else who registered them.
+    A second call changes nothing; `force` replaces another registration of the name and the suffix.
     """
     from fsspec.compression import compr, register_compression
 

@@ -28,7 +28,7 @@ class Compressor:
         self._flushed = False
 
     def compress(self, data: ReadableBuffer) -> bytes:
-        """Take `data`, and return what of the archive is ready: often nothing."""
+        """Add `data` and return the part of the archive that is ready: often nothing."""
         self._check()
         self._held += data
         # A full frame waits for what follows it: only then is it not the last.
@@ -75,7 +75,7 @@ class _Pieces:
 class Decompressor:
     """Decompress one archive given in pieces.
 
-    Every frame is verified before any of it is returned. Data after the end of the archive is not looked at: it is
+    Every frame is verified before any of it is returned. Data after the end of the archive is not read: it is
     `unused_data`.
     """
 
@@ -90,12 +90,12 @@ class Decompressor:
 
     @property
     def eof(self) -> bool:
-        """Tell whether the end of the archive has been reached and all its content returned."""
+        """Return whether the end of the archive has been reached and all its content returned."""
         return self._ended and not self._content
 
     @property
     def needs_input(self) -> bool:
-        """Tell whether `decompress` can return nothing more without more data."""
+        """Return whether `decompress` needs more data to return anything."""
         return self._starved and not self._ended and not self._content
 
     @property
@@ -104,7 +104,7 @@ class Decompressor:
         return self._unused if self.eof else b""
 
     def decompress(self, data: ReadableBuffer, max_length: int = -1) -> bytes:
-        """Take `data`, and return what of the content is ready, at most `max_length` bytes unless that is negative.
+        """Add `data` and return the content that is ready, at most `max_length` bytes unless that is negative.
 
         What was over `max_length` comes with the next calls; give them b"" while `needs_input` is false. Raises
         EOFError after the end, LlmzipError for data that is no undamaged archive.
@@ -128,7 +128,7 @@ class Decompressor:
         return b"".join(parts)
 
     def _next(self) -> bool:
-        """Decode the next frame; tell whether there was one."""
+        """Decode the next frame and return whether there was one."""
         if self._starved or self._ended:
             return False
         try:

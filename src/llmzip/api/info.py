@@ -1,4 +1,4 @@
-"""What is in an archive, told from its headers without decoding anything."""
+"""What is in an archive, from its headers, without decoding anything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """Describe one frame: its content's bytes and its own, its lanes, whether it ends its archive.
+    """One frame: sizes in bytes, lanes, whether it ends its archive.
 
     The model is "none", and there are no lanes, where no language model is needed.
     """
@@ -37,7 +37,7 @@ class FrameInfo:
 
     @classmethod
     def of(cls, frame: Frame) -> FrameInfo:
-        """Describe `frame`."""
+        """Return the description of `frame`."""
         archive, header = frame.archive or ArchiveHeader(), frame.header
         model = registry.title(archive.number, archive.model_id) if header.kind == MODEL else registry.NONE
         return cls(header.size, frame.stored_size, len(header.lane_bytes), header.last, model)
@@ -45,7 +45,7 @@ class FrameInfo:
 
 @dataclass(frozen=True)
 class ArchiveInfo:
-    """Describe a whole file: sizes in bytes, number of frames, most lanes of any, the models needed.
+    """A whole file: sizes in bytes, number of frames, the most lanes of any frame, the models needed.
 
     `memory` is about what decompressing takes, in bytes.
     """
@@ -60,9 +60,9 @@ class ArchiveInfo:
 
 
 def get_frame_info(frame_buffer: ReadableBuffer) -> FrameInfo:
-    """Describe the frame whose archive begins `frame_buffer`; its first kilobyte is enough.
+    """Return the description of the frame that begins `frame_buffer`; its first kilobyte is enough.
 
-    Raises FormatError if it is not an archive, TruncatedError if it is too short to tell.
+    Raises FormatError if it is not an archive, TruncatedError if it is too short.
     """
     head = bytes(memoryview(frame_buffer)[:MAX_HEAD])
     check_start(head)
@@ -70,7 +70,7 @@ def get_frame_info(frame_buffer: ReadableBuffer) -> FrameInfo:
 
 
 def archive_info(file: BinaryIO) -> ArchiveInfo:
-    """Describe the archives in `file`, one after another, from their headers; raises LlmzipError unless complete."""
+    """Return the description of the archives in `file`, from their headers; raises LlmzipError unless complete."""
     reader = Reader(file, payloads=False)
     frames = [FrameInfo.of(frame) for frame in reader]
     needed = [frame.model for frame in frames if frame.model != registry.NONE]

@@ -21,9 +21,9 @@ from llmzip.model.file import Model
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-FRAME_BYTES = 1 << 26  # content per frame: what repeats can reach back, the memory, and what one damaged byte can cost
-PROBE_BYTES = 1 << 14  # sample that tells whether a frame can be made smaller at all
-CHOICE_BYTES = 1 << 16  # sample that tells whether the language model pays
+FRAME_BYTES = 1 << 26  # content per frame: bounds the reach of repeats, the memory, and the loss by one damaged byte
+PROBE_BYTES = 1 << 14  # sample that decides whether a frame can be made smaller at all
+CHOICE_BYTES = 1 << 16  # sample that decides whether the language model pays
 CLEAR_WIN = 0.9  # times the size
 
 _token_coders: dict[tuple[bytes, int, str], TokenCoder] = {}
@@ -195,7 +195,7 @@ def compress_stream(
             where it pays.
         threads: for the network; 0 for one per core. The archive does not depend on it.
         device: "cpu" or a torch device; the archive does not depend on it either.
-        progress: told the number of bytes compressed since it was last called.
+        progress: called with the number of bytes compressed since the last call.
     """
     encoder = FrameEncoder(dst, model=model, threads=threads, device=device, progress=progress)
     source = PeekableStream(src)
@@ -225,8 +225,8 @@ def decompress_stream(
     Args:
         src, dst, threads, device: as for :func:`compress_stream`.
         model: the model to use; None to find the one that the archive names.
-        progress: told the number of bytes decompressed since it was last called.
-        keep_going: pass over what is damaged, and raise SalvageError at the end if anything was.
+        progress: called with the number of bytes decompressed since the last call.
+        keep_going: skip what is damaged, and raise SalvageError at the end if anything was.
     """
     decoder = FrameDecoder(model=model, threads=threads, device=device, progress=progress)
     reader = Salvager(src) if keep_going else Reader(src)

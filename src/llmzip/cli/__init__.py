@@ -33,7 +33,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Commands(click.Group):
-    """Import a command when it is asked for."""
+    """The group of commands, each imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as in the base class
         return list(COMMANDS)
@@ -63,10 +63,10 @@ def cli() -> None:
 
     \b
     Environment:
-      LLMZIP_MODEL        stands for -m of compress, inspect, generate and doctor
-      LLMZIP_THREADS      stands for -T
-      LLMZIP_MODEL_PATH   folders to look for models in, as in PATH
-      LLMZIP_DEBUG=1      tell where an error came from
+      LLMZIP_MODEL        default for -m of compress, inspect, generate and doctor
+      LLMZIP_THREADS      default for -T
+      LLMZIP_MODEL_PATH   folders to search for models, as in PATH
+      LLMZIP_DEBUG=1      show a traceback with each error
 
     \b
     Completion of commands and options with the tab key, in ~/.bashrc or

@@ -88,7 +88,7 @@ def bench(
 
 @contextmanager
 def _stopped_by_exception() -> Iterator[None]:
-    """Let signals unwind the stack, so that the folder with the copies is removed, and the tools are ended."""
+    """Make signals unwind the stack, so that the folder with the copies is removed, and the tools are ended."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)

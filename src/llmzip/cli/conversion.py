@@ -25,7 +25,7 @@ SUFFIX = ".lz"
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion(ABC):
-    """Hold the options that both directions share."""
+    """The options that both directions share."""
 
     output: str | None = None  # file name
     stdout: bool = False
@@ -44,7 +44,7 @@ class Conversion(ABC):
 
     @property
     def verifies(self) -> bool:
-        """Tell whether the output is read again before it gets its name."""
+        """Return whether the output is read again before it gets its name."""
         return False
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Conversion(ABC):
 
     @abstractmethod
     def wanted(self, path: str) -> bool:
-        """Tell whether a file that was found in a folder is meant."""
+        """Return whether a file found in a folder is to be converted."""
 
     @abstractmethod
     def check(self, name: str, head: bytes) -> None:
@@ -61,14 +61,14 @@ class Conversion(ABC):
 
     @abstractmethod
     def total(self, source: BinaryIO) -> int | None:
-        """Return the bytes of text that will be converted, if that can be told."""
+        """Return the bytes of text that will be converted, None if unknown."""
 
     @abstractmethod
     def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
-        """Do the work."""
+        """Convert `source` to `destination`."""
 
     def conflict(self, count: int) -> str | None:
-        """Say why these options cannot be used together for `count` files."""
+        """Return why these options cannot be used together for `count` files, None if they can."""
         if self.output is not None and self.stdout:
             return "-o and -c exclude each other"
         if self.output == "":
@@ -181,7 +181,7 @@ class Conversion(ABC):
             raise HardwareError(f"the archive does not restore the file: {error} (see llmzip doctor)") from error
 
     def _in_the_way(self, target: str | None) -> bool:
-        """Tell whether the output goes where the bar would be."""
+        """Return whether the output goes where the bar would be."""
         return target is None and os.isatty(1)
 
     def _tell(self, name: str, before: int | None, tally: _Tally, seconds: float) -> None:
@@ -223,7 +223,7 @@ class Compression(Conversion):
 
     @property
     def verifies(self) -> bool:
-        """Be sure before a source is removed, or if asked to."""
+        """Return whether the archive is verified: on request, and always before the source is removed."""
         return self.verify or self.remove
 
     def _target(self, name: str) -> str | None:
@@ -267,7 +267,7 @@ class Decompression(Conversion):
     archive_in = True
 
     def derive(self, name: str) -> str:
-        """Take the suffix off."""
+        """Remove the suffix."""
         if not name.endswith(SUFFIX) or os.path.basename(name) == SUFFIX:
             raise FileError(name, f"does not end in {SUFFIX}, so the output has no name (use -o FILE, or -c)")
         return name.removesuffix(SUFFIX)

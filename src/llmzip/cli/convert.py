@@ -57,7 +57,7 @@ def model_option(**settings: Any) -> Callable[[Command], Command]:
 
 
 MODEL_TO_USE = model_option(envvar="LLMZIP_MODEL", show_envvar=True)
-MODEL_OF_ARCHIVE = model_option()  # which names its model: no variable may tell otherwise
+MODEL_OF_ARCHIVE = model_option()  # which names its model: no environment variable overrides it
 
 
 _conversion = _with(

@@ -43,7 +43,7 @@ def generate(prompt: str, model: str | None, **options: Any) -> None:
     A compressor's model says how likely every text is; fed with random bits, its decoder writes texts
     just as often. This shows what the language model has learned, and no more than that: it is small,
     it knows nothing, and what it writes means nothing. With --mixed, what has been written is mixed in,
-    as when archives are decoded; it believes itself more and more, and soon repeats itself.
+    as when archives are decoded; it learns from its own output, and soon repeats itself.
     """  # noqa: D301 - click needs the character \b
     if options["mixed"] and (options["top_k"] or options["temperature"] != 1):
         raise click.UsageError("--mixed goes with neither --temperature nor --top-k")

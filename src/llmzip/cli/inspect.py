@@ -40,7 +40,7 @@ def inspect(file: str, page: str | None, force: bool, length: int, quiet: bool, 
 
     Tells what the text takes, what it would take by the language model alone, by contexts and
     matches alone, and with xz, and the costliest passages. The page colours every token by its cost,
-    and shows who expected what; it needs nothing but a browser.
+    and shows what each predictor expected; it needs only a browser.
     """  # noqa: D301 - click needs the character \b
     sys.exit(each((file,), lambda name: _inspect(name, page, force, length, quiet, model or registry.DEFAULT)))
 

@@ -1,4 +1,4 @@
-"""The command that tells what is in archives."""
+"""The command that lists what is in archives."""
 
 from __future__ import annotations
 

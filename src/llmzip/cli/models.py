@@ -104,7 +104,7 @@ def verify(names: tuple[str, ...]) -> None:
       llmzip models verify my.safetensors
 
     A shipped model must be the one that archives name; every model must be complete, and decompress
-    what it has compressed. `none` stands for the start values of frames without a language model.
+    what it has compressed. `none` is the initial state for frames without a language model.
     """  # noqa: D301
     chosen = names or (*library.available(), library.NONE)
     sys.exit(each(chosen, lambda name: write(f"{name}: {_verify(name)}\n")))
@@ -114,7 +114,7 @@ def _verify(name: str) -> str:
     """Return a line about a sound model; raises ModelError for any other."""
     if name == library.NONE:
         _, digest = registry.initial_state_for_bytes()
-        return f"sound ({digest[:8].hex()}, start values for frames without a language model)"
+        return f"sound ({digest[:8].hex()}, initial state for frames without a language model)"
     from llmzip.tools.doctor import replay
 
     path = library.locate(name)

@@ -1,4 +1,4 @@
-"""Do something for each of several files, and tell what went wrong: one line each, and the exit code."""
+"""Run an action on each of several files, and report failures: one line each, and the exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Failed = Callable[[str, Exception], None]
 
 
 def each(files: Sequence[str], action: Callable[[str], object], wanted: Callable[[str], bool] | None = None) -> int:
-    """Do `action` for every file, standard input if there is none, report those that fail; return the exit code.
+    """Run `action` on every file, or on standard input if there is none, and report failures; return the exit code.
 
     With `wanted`, folders stand for the regular files in and below them that it is true for.
     """
@@ -54,7 +54,7 @@ def _below(folder: str, wanted: Callable[[str], bool], failed: Failed) -> Iterat
             try:
                 meant = stat.S_ISREG(os.lstat(path).st_mode) and wanted(path)
             except OSError:
-                meant = True  # what is wrong with it will be told
+                meant = True  # the action reports what is wrong with it
             if meant:
                 yield path
 
@@ -83,7 +83,7 @@ def report(name: str, error: Exception) -> None:
         text = (error.strerror or str(error)) + HINTS.get(error.errno or 0, "")
     else:
         reason = str(error).partition("\n")[0]
-        text = f"internal error: {type(error).__name__}: {reason} (please report; LLMZIP_DEBUG=1 tells more)"
+        text = f"internal error: {type(error).__name__}: {reason} (please report; LLMZIP_DEBUG=1 shows more)"
     click.echo(f"llmzip: {printable(str(file))}: {printable(text)}", err=True)
 
 
@@ -98,7 +98,7 @@ def write(text: str) -> int:
 
 
 def _die_of_broken_pipe() -> NoReturn:
-    """End as other tools do when nobody reads their output: silently, by the signal."""
+    """End as other tools do when their output is closed: silently, by the signal."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)
     sys.exit(1)  # the signal is blocked

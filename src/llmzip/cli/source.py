@@ -18,7 +18,7 @@ STANDARD = "-"  # standard input or output
 def open_source(name: str, *, archive: bool, force: bool = False, special: bool = True) -> Iterator[BinaryIO]:
     """Open a file, or standard input, for reading; raises FileError for what should not be read.
 
-    `archive` says that it must be an archive, which nobody types: `force` allows to. `special` allows
+    `archive` says that it must be an archive, which is not read from a terminal unless `force`. `special` allows
     devices and pipes.
     """
     if name == STANDARD:

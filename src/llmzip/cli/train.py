@@ -19,9 +19,9 @@ NATURAL = click.IntRange(min=1)
 @click.option(
     "-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="NAME.safetensors."
 )
-@click.option("--work", metavar="FOLDER", type=click.Path(path_type=Path), help="Work here, not in NAME.train.")
-@click.option("--resume", is_flag=True, help="Go on with the training that was interrupted.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite the output and begin anew.")
+@click.option("--work", metavar="FOLDER", type=click.Path(path_type=Path), help="Working folder instead of NAME.train.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite the output and start over.")
 @click.option(
     "--from",
     "base",
@@ -33,9 +33,9 @@ NATURAL = click.IntRange(min=1)
 @click.option("--width", type=click.IntRange(8, 2048), metavar="N", help="Channels of the network.")
 @click.option("--layers", type=click.IntRange(1, 256), metavar="N", help="Layers of the network.")
 @click.option("--hidden", type=click.IntRange(8, 65536), metavar="N", help="Channels inside a layer's MLP.")
-@click.option("--vocab", type=click.IntRange(257, 65535), metavar="N", help="Tokens at most.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="N", help="Train so long.")
-@click.option("--steps", type=NATURAL, metavar="N", help="Train so many steps.")
+@click.option("--vocab", type=click.IntRange(257, 65535), metavar="N", help="Largest number of tokens.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="N", help="Train for N minutes.")
+@click.option("--steps", type=NATURAL, metavar="N", help="Train for N steps.")
 @click.option("--lanes", type=NATURAL, metavar="N", help="Streams of text trained on at once.")
 @click.option("--window", type=NATURAL, metavar="N", help="Tokens of each stream in a step.")
 @click.option(
@@ -48,11 +48,11 @@ NATURAL = click.IntRange(min=1)
     "--dictionary",
     type=click.IntRange(0, MOST_DICTIONARY_BYTES),
     metavar="BYTES",
-    help="Keep so much of the text in the model, word for word, to find repeats in; 1048576 with --from, else 0.",
+    help="Keep up to BYTES of the text in the model, word for word, to find repeats in; 1048576 with --from, else 0.",
 )
 @click.option("--patience", type=NATURAL, default=6, metavar="N", help="Stop after N validations without progress.")
-@click.option("--checkpoint-seconds", type=click.FloatRange(0), default=300, metavar="N", help="Time between two.")
-@click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Of everything random.")
+@click.option("--checkpoint-seconds", type=click.FloatRange(0), default=300, metavar="N", help="Time between saves.")
+@click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Seed of all randomness.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to train.")
 @click.option(
     "-T", "--threads", type=click.IntRange(0), default=0, envvar="LLMZIP_THREADS", metavar="N", help="0: all."
@@ -70,9 +70,9 @@ def train(**options: Any) -> None:
       torchrun --nproc-per-node=4 -m llmzip train corpus/ -o b.safetensors
 
     Files are documents, or hold several separated by lines of the byte 0x1E only. A share of the text is held
-    out to measure on. The size is that of the network, in multiply-adds per token; without --size it goes by the
-    amount of text, and so do the tokens, the lanes and the time. The folder NAME.train beside the output keeps
-    everything else: checkpoints, metrics.jsonl, loss.png. Ctrl-C writes the model as it is then.
+    out to measure on. The size is that of the network, in multiply-adds per token; without --size it depends on the
+    amount of text, as do the tokens, the lanes and the time. The folder NAME.train beside the output keeps
+    everything else: checkpoints, metrics.jsonl, loss.png. Ctrl-C writes the model as it is.
     """  # noqa: D301 - click needs the character \b
     output, base, shape = options["output"], options["base"], ("arch", "size", "width", "layers", "hidden", "vocab")
     if output.suffix != SUFFIX:

@@ -1,6 +1,6 @@
 """Frames without a language model: bytes in the place of tokens, the mixer on its own (the model called `none`).
 
-An adaptive Markov model of mixed orders. It is the fast level, and the better one for what is no text.
+An adaptive Markov model of mixed orders. It is the fast level, and the better one for data other than text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEGMENT_BYTES = 1 << 16  # bytes between two reports of progress
 
 
 class ByteCoder:
-    """Code frames from given start values."""
+    """The coder of frames without a language model, from a given initial state."""
 
     def __init__(self, initial_state: InitialState):
         self.initial_state = initial_state

@@ -1,4 +1,4 @@
-"""Lanes: a frame's tokens cut into stretches that advance together, one token each per step.
+"""Lanes: a frame's tokens cut into parts that advance together, one token each per step.
 
 The network then works on as many rows at once as there are lanes. Lanes differ by at most one token, so that
 all end within one step; earlier lanes are the longer ones.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-# Lanes for a frame of at least so many tokens. More lanes make decoding faster and files larger, by about 2 % from 1
-# to 8 and 1 % more to 32: each starts cold, and what came just before is elsewhere (docs/experiments/2026-11-24-lanes.md).
+# (tokens, lanes for a frame of at least that many tokens). More lanes make decoding faster and files larger, by about
+# 2 % from 1 to 8 and 1 % more to 32: each starts cold, and the text just before it is in another lane
+# (docs/experiments/2026-11-24-lanes.md).
 LANES_FROM_TOKENS = ((1 << 22, 64), (1 << 20, 32), (1 << 17, 16), (1 << 16, 8), (1 << 14, 4), (1 << 12, 2), (0, 1))
 MAX_LANES = 64
 
 
 def lanes_for(tokens: int) -> int:
-    """Return how many lanes the encoder gives a frame of `tokens` tokens: a power of two."""
+    """Return the number of lanes for a frame of `tokens` tokens, a power of two."""
     return next(lanes for least, lanes in LANES_FROM_TOKENS if tokens >= least)
 
 

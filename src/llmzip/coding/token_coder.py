@@ -1,9 +1,9 @@
-"""Frames to payloads and back: tokens, lanes, network and walk put together, in threads.
+"""Frames to payloads and back with a language model: tokens, lanes, network and kernels put together, in threads.
 
-The encoder knows all tokens, so worker threads run the network over whole stretches of time while the walk codes the
-stretch before. The decoder steps: each thread owns a group of lanes, walks them when it is their turn, and runs the
-network over them while the other groups walk. The order of coding is the same in both, and the bytes depend neither
-on the number of threads nor on the length of a stretch.
+The encoder knows all tokens, so worker threads run the network over whole segments of time while the calling thread
+codes the segment before. The decoder steps: each thread owns a group of lanes, decodes their tokens in turn with the
+other groups, and runs the network over them while the others decode. The order of coding is the same in both, and the
+bytes depend neither on the number of threads nor on the length of a segment.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from llmzip.network.cpu import SEGMENT_ROWS, ExactNetwork
 from llmzip.network.head import Prediction, new_head, new_work
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters
 
-SEGMENTS_AHEAD = 2  # of the network: threads that have run one do not wait for the walk
+SEGMENTS_AHEAD = 2  # of the network: threads that have finished one do not wait for the coder
 
 
 @dataclass(frozen=True)
 class Coded:
-    """Hold a coded frame."""
+    """A coded frame."""
 
     payload: bytes
     lane_bytes: list[int]  # bytes of the original in each lane
@@ -70,10 +70,10 @@ class FrameCoder:
 
 
 class TokenCoder:
-    """Code frames with one model.
+    """The coder of frames with one model.
 
-    `threads` runs the network on so many threads; `device` other than "cpu" runs it on that torch device; `backend` and
-    `segment_rows` are for tests. None of them changes a byte.
+    `threads` is the number of threads that run the network; `device` other than "cpu" runs it on that torch device;
+    `backend` and `segment_rows` are for tests. None of them changes a byte.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class TokenCoder:
         self.initial_state = model.initial_state
         self._dictionary = model.dictionary.astype(np.int32)
         self._dictionary_bytes = int(self.lengths[self._dictionary].sum())
-        self._known: TextBuffer | None = None  # the dictionary, read
+        self._known: TextBuffer | None = None  # the dictionary in a text buffer
         if device == "cpu":
             self._network: Any = ExactNetwork(weights, backend=backend)
         else:
@@ -149,11 +149,11 @@ class TokenCoder:
         return out[:size].tobytes() if size <= limit else None
 
     def lane_bytes(self, grid: np.ndarray) -> list[int]:
-        """Return how many bytes the tokens of each lane of a grid ``[T, B]`` have."""
+        """Return the bytes of the tokens in each lane of a grid ``[T, B]``."""
         return [int(self.lengths[lane[lane >= 0]].sum(dtype=np.int64)) for lane in grid.T]
 
     def _predictions(self, grid: np.ndarray) -> Generator[Prediction]:
-        """Yield the predictions of stretches of a grid ``[T, B]``, with a thread for each group of lanes."""
+        """Yield the predictions for segments of a grid ``[T, B]``, with a thread for each group of lanes."""
         groups = groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
         steps = max(1, self.segment_rows * len(groups) // grid.shape[1])
@@ -183,7 +183,7 @@ class TokenCoder:
         return text.tobytes()
 
     def new_text_buffer(self, lane_bytes: list[int]) -> TextBuffer:
-        """Return the buffer before a frame whose lanes have so many bytes: the dictionary, behind them."""
+        """Return the text buffer before a frame whose lanes have `lane_bytes` bytes: the dictionary, behind them."""
         buffer = new_text_buffer([*lane_bytes, self._dictionary_bytes])
         if self._dictionary_bytes:
             known, matches = self._known, len(buffer.matches)
@@ -205,7 +205,7 @@ class TokenCoder:
 
 
 class _FrameDecoder:
-    """Decode one frame in as many threads as there are groups of lanes, taking turns."""
+    """The decoding of one frame in as many threads as there are groups of lanes, which take turns."""
 
     def __init__(
         self,

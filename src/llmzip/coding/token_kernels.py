@@ -86,7 +86,7 @@ def borrowed_byte_frame(frame):
 
 @inlined
 def append_token_bytes(token, known, size, lane, tree, buffer):
-    """Add the bytes of `token` from the `known` one to before the one at `size` to the lane's buffer."""
+    """Append the bytes of `token` from number `known` to before `size` to the text buffer."""
     start = tree.offsets[token]
     for k in range(known, size):
         append(lane, np.int64(tree.blob[start + k]), TOKEN_BEGINS if k == 0 else 0, buffer)
@@ -94,7 +94,7 @@ def append_token_bytes(token, known, size, lane, tree, buffer):
 
 @inlined
 def code_decision(token, node, p1, known, lane, tree, frame, coder, data):
-    """Code one decision, the bit of `token` or one from `data`; return the bit and how many bytes of it are known.
+    """Code one decision, the bit of `token` or one from `data`; return the bit and the token's known bytes.
 
     Bytes that all tokens of a node share are added to the text buffer before its decision: the decoder knows them, too.
     """
@@ -116,7 +116,7 @@ def code_decision(token, node, p1, known, lane, tree, frame, coder, data):
 
 @inlined
 def finish_token(token, known, lane, tree, buffer):
-    """Add what is not known yet of a token to the buffer."""
+    """Append the bytes of a token that are not known yet, and make it the lane's last token."""
     append_token_bytes(token, known, tree.offsets[token + 1] - tree.offsets[token], lane, tree, buffer)
     lane["previous"][2] = lane["previous"][1]
     lane["previous"][1] = lane["previous"][0]
@@ -125,7 +125,7 @@ def finish_token(token, known, lane, tree, buffer):
 
 @jit
 def append_tokens(tokens, lane, tree, buffer):
-    """Add a text, int32 tokens ``[n]``, to the buffer as the whole content of one of its lanes."""
+    """Append int32 tokens ``[n]`` to the text buffer as the whole content of one of its lanes."""
     tokens, tree, buffer = unowned(tokens), borrowed_tree(tree), text_buffer.borrowed(buffer)
     for i in range(len(tokens)):
         finish_token(np.int64(tokens[i]), np.int64(0), buffer.lanes[lane], tree, buffer)

@@ -52,7 +52,7 @@ def pack_varint(value: int) -> bytes:
 
 
 class Cursor:
-    """Take fields from the front of `data`; raises TruncatedError at its end."""
+    """A reader of fields from the front of `data`; raises TruncatedError at its end."""
 
     def __init__(self, data: bytes):
         self.data = data
@@ -84,9 +84,9 @@ class Cursor:
 
 @dataclass(frozen=True)
 class ArchiveHeader:
-    """Name an archive's model: by the `number` of a shipped one, by `model_id`, or by neither.
+    """The header of an archive, which names its model: by the `number` of a shipped one, by `model_id`, or by neither.
 
-    Neither: all frames are stored. The model_id is the first eight bytes of the SHA-256 of the
+    Neither: all frames are stored. The model id is the first eight bytes of the SHA-256 of the
     model's file.
     """
 
@@ -101,7 +101,7 @@ class ArchiveHeader:
 
     @classmethod
     def parse(cls, cursor: Cursor) -> ArchiveHeader:
-        """Take a header whose magic has been checked."""
+        """Parse a header whose magic has been checked."""
         cursor.take(len(START))
         number = cursor.integer(1)
         if number == ANY_MODEL:
@@ -111,7 +111,7 @@ class ArchiveHeader:
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """Describe a frame: its number from 1, the sizes of its content and payload in bytes.
+    """The header of a frame: its number from 1, the sizes of its content and payload in bytes.
 
     `kind` is STORED, MODEL or BYTES. `lane_bytes` holds the bytes of content in each of the 1 to 64 lanes of a
     frame coded with a model. Raises FormatError for sizes that are out of bounds or do not go together.
@@ -150,7 +150,7 @@ class FrameHeader:
 
     @classmethod
     def parse(cls, cursor: Cursor, number: int) -> FrameHeader:
-        """Take the header of frame `number` from its flags to its sizes."""
+        """Parse the header of frame `number` from its flags to its sizes."""
         flags = cursor.integer(1)
         last, kind, lanes_log2 = bool(flags & 1), flags >> 1 & 3, flags >> 3 & 15
         if flags >> 7 or kind > BYTES or lanes_log2 > (MAX_LANES_LOG2 if kind == MODEL else 0):
@@ -167,7 +167,7 @@ class FrameHeader:
 
 @dataclass(frozen=True)
 class Frame:
-    """Hold a frame as it was read.
+    """A frame as it was read.
 
     `archive` is the header of its archive, None if that is lost; `head` the header's bytes before
     the checksum of the content, with those of the archive header if it is the first frame.
@@ -225,7 +225,7 @@ def parse_frame(data: bytes, archive: ArchiveHeader | None) -> Frame:
 
 
 class Trailer:
-    """Collect what the end of an archive of several frames repeats about them."""
+    """The trailer of an archive, built up frame by frame."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Find the frames of an archive without decoding them: for random access, and to tell what is in it.
+"""Find the frames of an archive without decoding them: for random access.
 
 An archive of several frames ends with a list of them, so that two reads show where everything is; the headers of any
 other file are read one by one.
@@ -40,7 +40,7 @@ class _Entry:
 
 
 class Index:
-    """Know where each frame of a seekable file is, and its content.
+    """The positions of the frames of a seekable file, and of their content.
 
     `base` is where the first archive begins.
     """
@@ -69,7 +69,7 @@ class Index:
             yield Frame(frame.archive, frame.header, frame.head, frame.checksum, data[frame.head_size :])
 
     def _from_trailer(self, base: int) -> tuple[list[int], list[_Entry]] | None:
-        """Return the sizes and places that the trailer tells; None if there is none, or more than one archive."""
+        """Return the sizes and positions in the trailer; None if there is none, or more than one archive."""
         tail = 4 + len(FOOTER)
         end = self._file.seek(0, io.SEEK_END)
         self._file.seek(max(base, end - tail))

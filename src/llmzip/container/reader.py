@@ -1,9 +1,9 @@
-"""Read archives, from files and pipes alike, and check everything before believing it.
+"""Read archives, from files and pipes alike, and check everything before use.
 
 ::
 
     for frame in Reader(stream):            # of all archives in the stream, one after another
-        ...                                 # frame.header.kind tells how each was coded
+        ...                                 # frame.header.kind is how it was coded
         frame.verify(content, model.digest)  # raises ChecksumError
 
 The end of the iteration means that nothing is missing. `scan` yields the same frames without their
@@ -58,7 +58,7 @@ class Reader:
 
     @property
     def position(self) -> int:
-        """Return how many bytes of the stream have been dealt with."""
+        """Return the number of bytes of the stream that were read or skipped."""
         return self._source.position
 
     def __iter__(self) -> Iterator[Frame]:
@@ -80,7 +80,7 @@ class Reader:
     def frame(self) -> Frame | None:
         """Return the next frame of this archive, or None at its end, after which the next archive begins.
 
-        Nothing is taken from the stream when TruncatedError is raised: once there is more data, ask again.
+        Nothing is taken from the stream when TruncatedError is raised: call again once there is more data.
         """
         if self._previous is None:
             check_start(self._source.peek(MAX_HEAD))

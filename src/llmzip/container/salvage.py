@@ -1,4 +1,4 @@
-"""Read what is left of a damaged archive, and say what is not.
+"""Read what is left of a damaged archive, and report what is lost.
 
 Every frame carries a sync word, its number and a check of its header: after damage, the search for
 the next one goes on byte by byte. The sizes of frames whose headers are lost come from the trailer,
@@ -52,7 +52,7 @@ class _Loss:
 
 
 class _Archive:
-    """Account for the frames of one archive, in the order of their numbers."""
+    """The account of one archive's frames, in the order of their numbers."""
 
     def __init__(self, header: ArchiveHeader | None):
         self.header = header
@@ -63,7 +63,7 @@ class _Archive:
         self.trailer = Trailer()  # of the frames whose headers were seen
 
     def begin(self, frame: Frame) -> None:
-        """Take note of the frame that was found next; those before it are lost."""
+        """Record the frame that was found next; those before it are lost."""
         header = frame.header
         if header.number > self.next:
             self._lose(header.number - 1, None)
@@ -71,7 +71,7 @@ class _Archive:
         self.complete = header.last
 
     def end(self, frame: Frame, *, lost: bool) -> None:
-        """Take note of what became of it."""
+        """Record whether it could be decoded."""
         if lost:
             self._lose(frame.header.number, frame.header.size)
             return
@@ -90,7 +90,7 @@ class _Archive:
         self.next, self.position = last + 1, end
 
     def notes(self, trailer: bytes) -> list[str]:
-        """Say what is lost or in doubt, with the help of a valid `trailer` or without (empty)."""
+        """Return notes on what is lost or in doubt, with the help of a valid `trailer` or without (empty)."""
         if trailer:
             sizes = [size for size, _ in parse_trailer(trailer) or ()]
             if len(sizes) >= self.next:
@@ -115,7 +115,7 @@ class Salvager:
     """Iterate over the frames in a stream that are left, like :class:`llmzip.container.reader.Reader`.
 
     The caller verifies each frame before it asks for the next one, and calls `lose` for those that
-    it could not decode. At the end, SalvageError says what is lost; FormatError if that is all.
+    cannot be decoded. At the end, SalvageError says what is lost; FormatError if that is all.
     """
 
     def __init__(self, stream: BinaryIO):
@@ -129,7 +129,7 @@ class Salvager:
         self._notes: list[str] = []
 
     def lose(self, frame: Frame, error: LlmzipError) -> None:  # noqa: ARG002 - as Reader.lose
-        """Take note that the last `frame` is damaged."""
+        """Record that the last `frame` is damaged."""
         self._lost = True
 
     def __iter__(self) -> Iterator[Frame]:

@@ -1,4 +1,4 @@
-"""Counters: what a context remembers of a decision, in one byte, and the probability that follows from it.
+"""Bit histories: what a context remembers of a decision, in one byte, and the probability that follows from it.
 
 A *bit history* stands for the bits that came in a context: the exact bits of the first four, from then on
 how many zeros and ones there were, with the older evidence fading, and which came last. Histories are numbered

@@ -1,4 +1,4 @@
-"""The contexts of bytes: hashes of what came before, each under another aspect."""
+"""The byte contexts: hashes of the bytes before the next one, each of another part or property of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ MASK32 = 0xFFFFFFFF
 
 # Odd and below 2^30: products with 32-bit values stay within int64.
 MULTIPLIER_A, MULTIPLIER_B = 0x2C1B3C6D, 0x297A2D39
-NEAR_BITS = (
-    13  # a context of this place begins anew in each block of so many bits' bytes; longer ones have larger blocks
-)
+# Local contexts begin anew in each block of 2^NEAR_BITS bytes; longer contexts have larger blocks.
+NEAR_BITS = 13
 
 
 @inlined
@@ -28,8 +27,8 @@ def mixed_hash(a, b):
 def byte_contexts(lane, buffer, model, hashes):
     """Write the contexts made of bytes, int64[BYTE_CONTEXTS], 32 bits each.
 
-    With a language model most of the short and the long ones are of this place only: what is usual elsewhere it knows
-    better, but not what is repeated near by (docs/experiments/2026-11-25-local-contexts.md).
+    With a language model most of the short and the long ones are local: the model predicts better what is usual
+    elsewhere, but not what is repeated near by (docs/experiments/2026-11-25-local-contexts.md).
     """
     text = buffer.text
     last, older = lane["last4"], lane["older4"]

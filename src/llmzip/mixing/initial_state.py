@@ -1,4 +1,4 @@
-"""Start values: what the mixer knows before it has seen anything of a file.
+"""The pretrained initial state of the mixer, before the first byte of a file.
 
 Weights and the probabilities that follow bit histories, trained on text by ``scripts/train_mixer.py``. They are part
 of a model's file, as tensors ``mixer.*``; those for frames without a language model are a file of their own.
@@ -37,14 +37,14 @@ TENSORS = {"model_apms": "model_maps"}
 
 @dataclass(frozen=True)
 class InitialState:
-    """Hold start values, as they are stored.
+    """An initial state, as it is stored.
 
     Attributes:
         weights: int16[WEIGHT_SETS, INPUTS], 12 bits after the point.
-        final_weights: int16[FINAL_WEIGHT_SETS, SELECTORS], likewise.
+        final_weights: int16[FINAL_WEIGHT_SETS, SELECTORS], 12 bits after the point.
         histories: uint16[CONTEXTS, STATES], the probability of bit 1 after each bit history of each context.
         matches: uint16[MATCHES, MATCH_STATES], the probability that the expected bit comes.
-        model_apms: uint16[MODEL_APMS * STATES, APM_ENTRIES], what the model's probability really means.
+        model_apms: uint16[MODEL_APMS * STATES, APM_ENTRIES], APMs of the model's probability.
     """
 
     weights: npt.NDArray[np.int16]
@@ -55,7 +55,7 @@ class InitialState:
 
     @classmethod
     def untrained(cls, *, model: bool) -> InitialState:
-        """Return plausible values from formulas, for frames with or without a language model."""
+        """Return an initial state from formulas, for frames with or without a language model."""
         weights = np.zeros((WEIGHT_SETS, INPUTS), np.int16)
         weights[:, CONTEXT_INPUTS:MODEL_INPUTS:2] = 400 if model else 1000
         weights[:, MATCH_INPUTS:CONTEXT_INPUTS] = 800

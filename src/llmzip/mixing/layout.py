@@ -1,4 +1,7 @@
-"""How large the tables of a frame are: plain numbers, so that listing an archive needs neither NumPy nor numba."""
+"""Layout of the mixer: sizes of a frame's tables, numbers of contexts, inputs and weight sets.
+
+Plain numbers, so that listing an archive needs neither NumPy nor numba.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ def needed(size: int, *, model: bool) -> int:
     return PROGRAM_BYTES + model * MODEL_BYTES + tables + 5 * size  # history of two bytes each, payload, content twice
 
 
-# Contexts, by number: the decision with the likeliest token (alone, if there is no model), with the lane's last 1 .. 3;
-# those made of bytes, at their end the ones that a walk over single bytes does without: its decision with the last
-# bytes is a context of tokens there, and what it learns near by is worth little (docs/experiments/2026-11-25-local-contexts.md).
+# Contexts, by number: the decision with the likeliest token (alone without a model), with the lane's last 1 to 3;
+# then byte contexts, at their end those that frames without a model leave out: there the decision with the last bytes
+# is a token context, and local contexts gain little (docs/experiments/2026-11-25-local-contexts.md).
 TOKEN_CONTEXTS = 4
 BYTE_CONTEXTS = CONTEXTS - TOKEN_CONTEXTS
 
@@ -44,9 +47,9 @@ INPUTS = 48  # whole vectors
 INPUTS_OF_BYTES = 32  # those in use without a language model
 MODEL_INPUTS = INPUTS - 4
 
-# Sets of weights and what chooses among them: the best match and the model's probability; the bits known of the byte;
-# how many contexts know something and the model's probability; the last byte; and, with a model only, the last token
-# and the likeliest next one. Each set has its range of numbers.
+# Weight sets and the contexts that select among them: the best match and the model's probability; the bits known of
+# the byte; the number of contexts that have a bit history and the model's probability; the last byte; and, with a model
+# only, the last token and the likeliest next one. Each selector has its range of numbers.
 SELECTORS = 6
 SELECTORS_WITHOUT_MODEL = 4
 WEIGHT_SET_STARTS = (0, 256, 768, 1024, 1536, 2048)

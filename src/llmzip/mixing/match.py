@@ -1,4 +1,4 @@
-"""Match models: find the last place where the same bytes came before, and expect what followed there."""
+"""Match models: they find where the same bytes occurred last, and predict what followed there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISSES_FORGIVEN = 8  # wrong predictions in a row after which a match is given u
 
 @inlined
 def owner_of(position, lanes):
-    """Return the lane whose stretch `position` is in."""
+    """Return the lane whose range holds `position`."""
     low, high = 0, len(lanes) - 1
     while low < high:
         middle = (low + high + 1) >> 1
@@ -30,7 +30,7 @@ def owner_of(position, lanes):
 
 @inlined
 def give_up(lane, m):
-    """Let match model `m` of `lane` follow nothing; any match that it finds is longer."""
+    """Make match model `m` of `lane` follow nothing; any match that it finds is longer."""
     lane["pointer"][m] = -1
     lane["length"][m] = 0
 
@@ -58,7 +58,7 @@ def follow(lane, m, buffer):
 
 @inlined
 def search(lane, m, least, buffer):
-    """Let match model `m` of `lane` look for a longer repeat, of `least` bytes or more."""
+    """Search for a longer repeat for match model `m` of `lane`, of `least` bytes or more."""
     at, start = lane["at"], lane["start"]
     text, lanes, matches = buffer.text, buffer.lanes, buffer.matches
     if at - start < least:
@@ -89,7 +89,7 @@ def search(lane, m, least, buffer):
 def state_of_match(lane, m, ending, guess):
     """Return a number below MATCH_STATES for what is known of match model `m`, and one of 0 .. 6 for its length.
 
-    `ending` tells whether the decision is about the end of a token, `guess` what the model says then.
+    `ending` is whether the decision is about the end of a token, `guess` the bit that the model predicts then.
     """
     length, missed = lane["length"][m], lane["missed"][m]
     bucket = min(24 + ((length - 80) >> 6), 31)

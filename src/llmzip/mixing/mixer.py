@@ -1,12 +1,12 @@
-"""Context mixing: at every decision the language model and what this file has shown predict together.
+"""Context mixing: at every decision the predictions of the language model and of this file's contexts are combined.
 
-Each *context* looks up what it remembers of the decision, a bit history in a small slot, and the probability
-that usually follows such a history. These predictions, those of the match models and those of the language
-model are stretched, weighted and added, by several sets of weights, each chosen by a small context of its
-own; a last set weighs the sums. Two adaptive maps correct what the result has been wrong about. Everything
-learns from the bit that came (the PAQ family, Mahoney 2005; lpaq; ZPAQ).
+Each *context* looks up its bit history of the decision in a small slot, and the probability that usually follows
+such a history. These predictions, those of the match models and those of the language model are stretched, weighted
+and added by several weight sets, each selected by a small context of its own; a final weight set mixes the sums. Two
+APMs correct systematic errors of the result. Everything learns from the bit that was coded (the PAQ family, Mahoney
+2005; lpaq; ZPAQ).
 
-Everything is an integer. All lanes of a frame share the state and pass through it in the order of coding.
+Everything is an integer. All lanes of a frame share the state and use it in the order of coding.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MATCH_LIMIT = 255
 
 @inlined
 def begin_token(guess, lane, mixer):
-    """Prepare for a token of `lane`, of which the language model thinks that it is `guess`, -1 without one."""
+    """Prepare for a token of `lane`; `guess` is the language model's likeliest token, -1 without one."""
     core = mixer.core[0]
     core["guess"] = guess
     core["tokens"][0] = guess + 1
@@ -98,7 +98,7 @@ def enter_part(part, lane, buffer, mixer):
 
 @inlined
 def add_context_inputs(decision, lane, buffer, mixer):
-    """Put the contexts' predictions of a decision into the inputs."""
+    """Write the contexts' predictions of a decision into the inputs."""
     core, inputs = mixer.core[0], mixer.inputs
     node_index, bit, partial = decision.node_index, decision.bit, decision.partial
     if node_index // BLOCK != core["block"]:
@@ -128,7 +128,7 @@ def add_context_inputs(decision, lane, buffer, mixer):
 
 @inlined
 def add_match_inputs(decision, lane, mixer):
-    """Put the match models' predictions into the inputs; return 0 .. 14 for the best of them, 0 for none."""
+    """Write the match models' predictions into the inputs; return 0 .. 14 for the best of them, 0 for none."""
     core, inputs = mixer.core[0], mixer.inputs
     bit, partial = decision.bit, decision.partial
     best = np.int64(0)
@@ -156,7 +156,7 @@ def add_match_inputs(decision, lane, mixer):
 
 @inlined
 def add_model_inputs(p1, node, mixer):
-    """Put the language model's probability and what it has come to mean into the inputs; return it in 16 steps."""
+    """Write the language model's prediction, as it is and refined by APMs, into the inputs; return it in 16 steps."""
     core, inputs = mixer.core[0], mixer.inputs
     x = np.int64(core["stretch"][p1])
     core["model"] = x
@@ -218,7 +218,7 @@ def predict(p1, node, decision, lane, buffer, mixer):
 
 @inlined
 def learn(bit, p1, node, mixer):
-    """Adapt all that the last call of predict used to the `bit` that came."""
+    """Adapt everything that the last call of predict used to the `bit` that was coded."""
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
     mixed, kind = core["mixed"], core["final_weight_set"]
     error = (bit << 16) - np.int64(core["squash"][mixed + LIMIT])

@@ -149,7 +149,7 @@ if config.DISABLE_JIT:
         weights[row, :count] = np.clip(weights[row, :count] + change, -bound, bound)
 
     def prefetch(array: Any, index: int) -> None:
-        """Tell the processor that an element will be needed soon."""
+        """Do nothing: only processors prefetch."""
 
 else:
 
@@ -171,5 +171,5 @@ else:
 
     @inlined
     def prefetch(array, index):
-        """Tell the processor that an element of a one-dimensional array will be needed soon."""
+        """Prefetch the cache line of an element of a one-dimensional array."""
         _prefetch(array, np.int64(index))

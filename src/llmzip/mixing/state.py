@@ -1,4 +1,4 @@
-"""The mixer's state: tables, weights and what it knows before a frame."""
+"""The mixer's state: what predict and learn read and change, and its values before a frame."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from llmzip.mixing.slots import new_slots
 from llmzip.mixing.trace import new_trace
 
 HASHED_APMS = 1 << 12
-INITIAL_COUNT = 30  # what trained start values count for
+INITIAL_COUNT = 30  # observations that the pretrained initial state counts for
 
 # Everything of a fixed size but weights and inputs, as one record: it is passed by one pointer.
 CORE = np.dtype(
@@ -43,13 +43,13 @@ CORE = np.dtype(
         ("learning_rates", np.int32, (1 << COUNT_BITS,)),
         ("successors", np.uint8, (STATES, 2)),
         ("histories", np.uint32, (CONTEXTS, STATES)),  # adaptive probabilities
-        ("matches", np.uint32, (MATCHES, MATCH_STATES)),  # likewise, that the expected bit comes
+        ("matches", np.uint32, (MATCHES, MATCH_STATES)),  # adaptive probabilities that the expected bit comes
         ("final_weights", np.int32, (FINAL_WEIGHT_SETS, SELECTORS)),  # WEIGHT_BITS after the point
         ("model_apms", np.int32, (MODEL_APMS * STATES, APM_ENTRIES)),  # FINE_BITS
         ("hashed_apms", np.int32, (HASHED_APMS, APM_ENTRIES)),  # FINE_BITS, by what is known of the byte and two before
         ("contexts", np.int64),  # how many are in use
         ("width", np.int64),  # how many inputs
-        ("selectors", np.int64),  # how many sets of weights at a time
+        ("selectors", np.int64),  # weight sets in use at a time
         # The contexts of the current byte and token:
         ("bytes", np.int64, (BYTE_CONTEXTS,)),  # hashes
         ("tokens", np.int64, (TOKEN_CONTEXTS,)),
@@ -78,7 +78,7 @@ CORE = np.dtype(
 
 
 class Mixer(NamedTuple):
-    """Hold the adaptive state of a frame.
+    """The adaptive state of a frame.
 
     Attributes:
         core: CORE[1].
@@ -103,9 +103,9 @@ def new_mixer(nodes: int, size: int, initial_state: InitialState, *, model: bool
     Args:
         nodes: of the tree.
         size: of the frame, in bytes.
-        initial_state: what is known before.
-        model: whether a language model helps.
-        traced: decisions to write down.
+        initial_state: the pretrained initial state.
+        model: whether there is a language model.
+        traced: the number of decisions to record.
     """
     core = np.zeros(1, CORE)
     one = core[0]
@@ -138,7 +138,7 @@ def new_mixer(nodes: int, size: int, initial_state: InitialState, *, model: bool
 
 
 def to_initial_state(mixer: Mixer) -> InitialState:
-    """Return what the mixer has come to, as start values."""
+    """Return the present state as an initial state."""
     one = mixer.core[0]
     return InitialState(
         (mixer.weights >> (WEIGHT_BITS - STORED_BITS)).astype(np.int16),

@@ -1,11 +1,11 @@
-"""What has been coded so far: the frame's bytes as its lanes fill them, contexts drawn from them, long repeats.
+"""The text buffer: the bytes coded so far, as the frame's lanes fill them.
 
-All lanes write into one array, each into its own stretch of it, and all may read what any of them has written.
+All lanes write into one array, each into its own range, and all may read what any of them has written.
 The *frontier* of a lane is the first byte that it has not coded yet: nothing at or beyond a frontier is ever
 read, so encoder and decoder see the same. Encoders therefore fill the array as they code, like decoders.
 
-A model's dictionary is one more stretch behind the others, of a lane that is at its end before the frame begins: all
-may find repeats in it, as if it had been coded (the dictionaries of zstd and zlib).
+A model's dictionary is one more lane behind the others, complete before the frame begins: all lanes find repeats in it,
+as if it had been coded (the dictionaries of zstd and zlib).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LANE = np.dtype(
 
 
 class TextBuffer(NamedTuple):
-    """Hold the bytes of a frame and what finds them again.
+    """The bytes of a frame and the tables that find them again.
 
     Attributes:
         text: uint16[n + PADDING], the bytes, + TOKEN_BEGINS where a token began.
@@ -69,7 +69,7 @@ class TextBuffer(NamedTuple):
 
 
 def new_text_buffer(lane_bytes: list[int], matches: int = 0) -> TextBuffer:
-    """Return an empty buffer for lanes of so many bytes; `matches` entries in its table, or as many as suit them."""
+    """Return an empty buffer for lanes of `lane_bytes` bytes; `matches` entries in its table, or what suits them."""
     size = sum(lane_bytes)
     lanes = np.zeros(len(lane_bytes), LANE)
     lanes["end"] = np.cumsum(lane_bytes)
@@ -85,7 +85,7 @@ def new_text_buffer(lane_bytes: list[int], matches: int = 0) -> TextBuffer:
 
 
 def add_behind(known: TextBuffer, buffer: TextBuffer) -> None:
-    """Make a dictionary's buffer the last stretch of another one, whose tables must have the same sizes."""
+    """Copy a dictionary's buffer behind the lanes of another one, whose tables must have the same sizes."""
     start = int(buffer.lanes["start"][-1])
     buffer.text[start:-PADDING] = known.text[:-PADDING]
     np.add(known.matches, start, out=buffer.matches, where=known.matches > 0)
@@ -100,7 +100,7 @@ def borrowed(buffer):
 
 @inlined
 def is_letter(byte):
-    """Tell whether a byte is a letter of a word: ASCII letters and everything beyond ASCII."""
+    """Return whether a byte is a letter of a word: ASCII letters and everything beyond ASCII."""
     return ((byte | 32) - 97 < 26 and (byte | 32) >= 97) or byte >= 128
 
 

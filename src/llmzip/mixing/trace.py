@@ -1,6 +1,6 @@
-"""The trace: what each predictor said at each decision, written down by the kernel that codes.
+"""The trace: what each predictor contributed to each decision, recorded by the kernel that codes.
 
-A frame's mixer has an empty trace, which costs one comparison per decision, unless somebody wants to look.
+Usually a frame's mixer has an empty trace, which costs one comparison per decision.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PREDICTOR_STARTS = (0, MATCH_INPUTS, CONTEXT_INPUTS, MODEL_INPUTS, INPUTS)  # th
 DECISION = np.dtype(
     [
         ("ending", np.uint8),  # whether it was about the end of a token
-        ("bit", np.uint8),  # what came
+        ("bit", np.uint8),  # that was coded
         ("p", np.int32),  # that bit 1 comes, as coded, in 2^-16
-        ("model", np.int32),  # likewise, by the language model alone; 0 if there is none
+        ("model", np.int32),  # the same by the language model alone; 0 if there is none
         ("contributions", np.int32, (len(PREDICTORS),)),  # log2 of odds for bit 1, in 2^-8
     ],
     align=True,
@@ -28,13 +28,13 @@ DECISION = np.dtype(
 
 
 def new_trace(decisions: int) -> npt.NDArray[np.void]:
-    """Return a trace with room for so many decisions; what comes after them is not traced."""
+    """Return a trace with room for `decisions` decisions; later ones are not recorded."""
     return np.zeros(decisions, DECISION)
 
 
 @inlined
 def trace_decision(p1, p, bit, ending, mixer):
-    """Write a decision down, before the mixer learns from it; arguments as for mixing.predict, which gave `p`."""
+    """Record a decision, before the mixer learns from it; arguments as for mixing.predict, which gave `p`."""
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
     row = mixer.trace[core["traced"]]
     core["traced"] += 1

@@ -33,12 +33,12 @@ NO_DICTIONARY = np.empty(0, np.uint16)
 
 @dataclass(frozen=True)
 class Model:
-    """Hold a loaded model.
+    """A loaded model.
 
     Attributes:
         digest: SHA-256 of its file.
         info: the JSON description.
-        initial_state: start values of the mixer.
+        initial_state: the pretrained initial state of the mixer.
         dictionary: uint16 tokens of a text in which frames find repeats from their beginning on.
     """
 
@@ -60,7 +60,7 @@ def pack7(q: np.ndarray) -> np.ndarray:
 
 
 def unpack7(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Undo :func:`pack7`; raises ValueError if `packed` is not what it makes of so many values."""
+    """Undo :func:`pack7`; raises ValueError if `packed` does not have the size that `shape` needs."""
     count = math.prod(shape)
     if packed.dtype != np.uint8 or packed.shape != (-(-count // 8) * 7,):
         raise ValueError(f"weights packed as {packed.dtype} {packed.shape}, not as the shape {shape} needs")

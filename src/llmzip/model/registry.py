@@ -25,7 +25,7 @@ SHIPPED: dict[int, tuple[str, str]] = {
     4: ("default", "e3fe11954adf6cb47493242d409b688e3a1af5a9399736e43b1c512180532d9f"),
 }
 
-# The SHA-256 of none.safetensors, the start values of frames without a language model, which their checksums include.
+# The SHA-256 of none.safetensors, the initial state of frames without a language model, which their checksums include.
 NONE_SHIPPED = "972e3e56b1c5bb1e888c3a9e03723c954798a697344c8a283d8aedb881cbc6b2"
 
 
@@ -118,10 +118,9 @@ def title(number: int | None, model_id: bytes | None) -> str:
 def for_archive(number: int | None, model_id: bytes | None, named: str | None) -> Model:
     """Load the model an archive was made with.
 
-    The archive tells either the `number` of a shipped model or the `model_id` of another (the first eight
-    bytes of its SHA-256), or neither if its header is lost: then the checksum tells whether the guess was right.
-    `named` is the user's choice, if any. Raises ModelError that says which model it
-    must be and where to put it.
+    The archive holds either the `number` of a shipped model or the `model_id` of another (the first eight
+    bytes of its SHA-256), or neither if its header is lost: then the checksum decides whether the guess was right.
+    `named` is the user's choice, if any. Raises ModelError, which says which model is needed and where to put it.
     """
     if number is not None:
         if number not in SHIPPED:
@@ -148,13 +147,13 @@ def for_archive(number: int | None, model_id: bytes | None, named: str | None) -
     for path in _search_path():
         if path.is_file():
             stat = path.stat()
-            if _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # asked again for every frame
+            if _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # called again for every frame
                 return load(str(path))
     raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")
 
 
 def initial_state_for_bytes() -> tuple[InitialState, bytes]:
-    """Return the start values for frames without a language model, and their model_id, 32 bytes.
+    """Return the mixer's initial state for frames without a language model, and its id, 32 bytes.
 
     Raises ModelError if the package's file is damaged: its checksums would blame the archives.
     """

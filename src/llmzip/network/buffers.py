@@ -1,4 +1,4 @@
-"""What a session of the network carries from step to step, and its buffers."""
+"""The state that a session of the network keeps from step to step, and its buffers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmzip.network.weights import Weights
 
 
 class State(NamedTuple):
-    """Hold what lanes carry from step to step, each float32 ``[layers, B, d]``."""
+    """What lanes keep from step to step, each float32 ``[layers, B, d]``."""
 
     h: np.ndarray
     last_token: np.ndarray
@@ -19,7 +19,7 @@ class State(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Hold the intermediate rows of one call; products have room for whole blocks of columns."""
+    """The intermediate rows of one call; products have room for whole blocks of columns."""
 
     x: np.ndarray
     q: np.ndarray

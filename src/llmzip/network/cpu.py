@@ -1,8 +1,8 @@
 """Exact inference: the network in integers and correctly rounded float32 steps, on the CPU.
 
-Whatever the batch, the stretch, the backend and the machine, a row's result is the same bits (profile
-``exact-2``, specified in ``docs/FORMAT.md``). So the encoder runs whole stretches of time at once and the
-decoder single steps. :mod:`llmzip.network.torch_device` runs the same pseudo-code on any torch device.
+A row's result is the same bits for every batch, segment length, matmul backend and machine (profile ``exact-2``,
+specified in ``docs/FORMAT.md``). So the encoder runs whole segments of time at once and the decoder single steps.
+:mod:`llmzip.network.torch_device` runs the same pseudo-code on any torch device.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SEGMENT_ROWS = 1024  # rows the encoder runs at once: fewer, and the threads wai
 
 
 def require_denormals() -> None:
-    """Raise HardwareError if the calling thread flushes denormals, as its program may have set."""
+    """Raise HardwareError if the calling thread flushes denormals, as the program may have set."""
     if kernels.denormals_flushed(kernels.DENORMAL_PROBE):
         raise HardwareError("this program has set the CPU to flush denormal numbers (torch.set_flush_denormal)")
 
 
 class ExactNetwork:
-    """Bind the weights to the backend that is fastest here; share between sessions and threads.
+    """Weights bound to the matmul backend that is fastest here; may be shared between sessions and threads.
 
     `backend` forces one (tests).
     """
@@ -57,7 +57,7 @@ class ExactNetwork:
 
 
 class Session:
-    """Carry the state of `lanes` texts through the network: not for two threads at a time."""
+    """The network's state of `lanes` texts; not for two threads at a time."""
 
     def __init__(self, network: ExactNetwork, lanes: int, recheck: bool):
         self.network, self.lanes, self._recheck = network, lanes, recheck
@@ -65,7 +65,7 @@ class Session:
         self._buffers = buffers.new_buffers(network.weights, lanes)
 
     def run(self, ids: np.ndarray) -> Prediction:
-        """Feed inputs int32 ``[T, B]`` (BOS first) and return the predictions of what follows each."""
+        """Run inputs int32 ``[T, B]`` (BOS first) and return the prediction of the token that follows each."""
         require_denormals()
         w, rows = self.network.weights, ids.size
         if rows != len(self._buffers.x):

@@ -15,7 +15,7 @@ from llmzip.vocabulary.tree import ClusteredTree
 
 
 class Head(NamedTuple):
-    """Hold the output layer and the table for its frequencies.
+    """The output layer and the table for its frequencies.
 
     Attributes:
         weights: int8[V, d], a row for each token.
@@ -50,7 +50,7 @@ class Prediction(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Hold buffers for the softmax levels: acc int32[n], and sums int64[n + 1] of the clusters and inside one."""
+    """Buffers for the softmax levels: acc int32[n], and sums int64[n + 1] of the clusters and inside one."""
 
     acc: npt.NDArray[np.int32]
     sums: npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ def new_head(
 
 
 def new_work(tree: ClusteredTree) -> Work:
-    """Return buffers that are large enough for the clusters and for every cluster's rows."""
+    """Return buffers large enough for the clusters and for every cluster's rows."""
     choices = max(len(tree.starts) - 1, int(np.diff(tree.starts).max()))
     return Work(np.empty(choices, np.int32), *np.empty((2, choices + 1), np.int64))
 

@@ -35,7 +35,7 @@ DENORMAL_PROBE = np.array([0x00800000, 0x3F000000, 0x00000200, 0x71800000], np.i
 
 @jit
 def denormals_flushed(probe):
-    """Tell whether this thread takes denormals for zero; `probe`: DENORMAL_PROBE, unknown to the compiler."""
+    """Return whether this thread treats denormals as zero; `probe`: DENORMAL_PROBE, unknown to the compiler."""
     made = np.float32(probe[0] * probe[1])
     read = np.float32(probe[2] * probe[3])
     return made == ZERO or read == ZERO
@@ -169,7 +169,7 @@ def final_rows(x, inverse_width, q, s, high, low, scratch):
 
 @jit
 def join(high, low):
-    """Make the products `high` int32 of a fine row's high part those of the row."""
+    """Turn the products `high` int32 of a fine row's high part into those of the whole row."""
     for row in range(high.shape[0]):
         for j in range(high.shape[1]):
             high[row, j] = np.int32(FINE) * high[row, j] + low[row, j]

@@ -125,7 +125,7 @@ if available():
 
 
 def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> bool:
-    """Multiply worst-case operands of `shape` (N, K) and tell whether every sum is right.
+    """Multiply worst-case operands of `shape` (N, K) and return whether every sum is right.
 
     Random operands do not saturate: all entries are at +-127 and +-63, in rows of equal and of alternating
     sign.
@@ -156,7 +156,7 @@ def _seconds(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows
 
 
 def fits_quads(shapes: Iterable[tuple[int, int]]) -> bool:
-    """Tell whether the rows of all (N, K) are whole groups of four, as the network needs them on ``vnni``."""
+    """Return whether the rows of all (N, K) are whole groups of four, as the network needs them on ``vnni``."""
     return not any(k % QUAD for _, k in shapes)
 
 

@@ -58,7 +58,7 @@ class _Product:
 
 
 class TorchNetwork:
-    """Bind the weights to a torch device."""
+    """Weights bound to a torch device."""
 
     def __init__(self, weights: Weights, device: str):
         if weights.arch != "gated":
@@ -107,7 +107,7 @@ def half_ratio(x: Tensor) -> Tensor:
 
 
 class TorchSession:
-    """Carry the state of `lanes` texts through a :class:`TorchNetwork`."""
+    """The state of `lanes` texts in a :class:`TorchNetwork`."""
 
     def __init__(self, network: TorchNetwork, lanes: int):
         self.network, self.lanes = network, lanes
@@ -123,7 +123,7 @@ class TorchSession:
 
     @torch.inference_mode()
     def run(self, ids: np.ndarray) -> Prediction:
-        """Feed inputs int32 ``[T, B]`` (BOS first) and return the predictions of what follows each."""
+        """Run inputs int32 ``[T, B]`` (BOS first) and return the prediction of the token that follows each."""
         require_denormals()
         net = self.network
         at = torch.from_numpy(ids.astype(np.int64)).to(net.device)

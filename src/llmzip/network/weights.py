@@ -22,7 +22,7 @@ VECTOR_BOUND = 1024.0
 
 @dataclass(frozen=True)
 class Matrix:
-    """Hold a weight matrix: ``w[n, k] = q[n, k] * scale[n]``, int8 within +-63 and float32."""
+    """A weight matrix: ``w[n, k] = q[n, k] * scale[n]``, int8 within +-63 and float32."""
 
     q: np.ndarray
     scale: np.ndarray
@@ -50,7 +50,7 @@ def check_vector(vector: np.ndarray, at: str, shape: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """Hold one layer of the gated recurrence; `d` is the width."""
+    """The weights of one layer of the gated recurrence; `d` is the width."""
 
     arch: ClassVar[str] = "gated"
 
@@ -78,7 +78,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherLayer:
-    """Hold one layer of another architecture: the same channel mixer, and a token mixer that a subclass adds.
+    """The weights of one layer of another architecture: the same channel mixer, and a token mixer that a subclass adds.
 
     `token_shapes` gives the shapes of its fields for a width; a field ``token_in`` is ``token.in`` in a model file.
     """
@@ -116,12 +116,12 @@ class OtherLayer:
 
 @dataclass(frozen=True)
 class Weights:
-    """Hold a whole network; raises ModelError for anything the exact profile does not allow."""
+    """The weights of a whole network; raises ModelError for anything the exact profile does not allow."""
 
     embedding: Matrix  # [vocab + 1, d]; the last row is BOS
     layers: tuple[LayerWeights | OtherLayer, ...]  # all of one architecture
     head_cluster: Matrix  # [clusters, d]; scales include log2(e) * 4096
-    head_token: Matrix  # [vocab, d]; likewise
+    head_token: Matrix  # [vocab, d]; the same scales
     cluster_starts: np.ndarray  # int32 [clusters]
     width: int = field(init=False)
     hidden: int = field(init=False)

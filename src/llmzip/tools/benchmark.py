@@ -29,7 +29,7 @@ POLL = 0.001, 0.02  # seconds between two looks at a process's memory, at first 
 
 @dataclass(frozen=True)
 class Tool:
-    """Know how to call a compressor.
+    """A compressor and the commands that call it.
 
     The commands read standard input and write standard output, unless they name their files: `{source}`,
     `{packed}`, `{back}`.
@@ -42,7 +42,7 @@ class Tool:
 
     @property
     def installed(self) -> bool:
-        """Tell whether its program is here."""
+        """Return whether its program is installed."""
         return shutil.which(shlex.split(self.pack)[0]) is not None
 
 
@@ -69,7 +69,7 @@ def llmzip_tool(model: str | None = None, threads: int = 0) -> Tool:
 
 @dataclass(frozen=True)
 class Result:
-    """Hold what one tool did with one file, or with several together; memory in MB is the largest."""
+    """What one tool did with one file, or with several together; memory in MB is the largest."""
 
     file: str
     tool: str
@@ -96,7 +96,7 @@ class Result:
         return self.size / 1000 / self.unpack_seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything that JSON should tell."""
+        """Return everything that JSON output holds."""
         return {
             **{key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()},
             "bits_per_byte": round(self.bits, 4),
@@ -106,7 +106,7 @@ class Result:
 
 
 def bench(files: Sequence[str], tools: Sequence[Tool], tell: Callable[[str], None]) -> Iterator[Result]:
-    """Measure every tool with every file; `tell` is told what comes next."""
+    """Measure every tool with every file; `tell` is called with what comes next."""
     for name in files:
         if not os.path.getsize(name):
             raise FileError(name, "is empty: there is nothing to measure")
@@ -120,7 +120,7 @@ def bench(files: Sequence[str], tools: Sequence[Tool], tell: Callable[[str], Non
 
 
 def warm_up(tool: Tool) -> None:
-    """Let a tool do once what it does only once: llmzip compiles its kernels."""
+    """Run a tool once, so that what it does only once is done: llmzip compiles its kernels."""
     with tempfile.TemporaryDirectory(prefix="llmzip-bench-") as folder:
         source = Path(folder, "source")
         source.write_text("All happy families are alike.\n" * 200)
@@ -174,7 +174,7 @@ def _run(tool: Tool, command: list[str], source: Path, target: Path) -> tuple[fl
 
 
 class _MemoryWatch:
-    """Look at a process's memory as long as it runs.
+    """A watch on a process's memory while it runs.
 
     The system's account of ended processes is no help: it counts the Python that started them.
     """

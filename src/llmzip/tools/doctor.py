@@ -1,7 +1,7 @@
 """Check on this machine what llmzip promises on all: the same bytes, whatever computes them.
 
-A sample is coded by every backend, with one thread and with all, and decoded by every other. What differs would be an
-archive that opens here and nowhere else, or the other way round.
+A sample is coded by every backend, with one thread and with all, and decoded by every other. A difference would mean
+archives that open only here, or not here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHORT = 3_000
 
 @dataclass(frozen=True)
 class Finding:
-    """Tell what was looked at, what was seen, and whether that is as it should be."""
+    """What was examined, the result, and whether it is sound."""
 
     subject: str
     text: str
@@ -53,7 +53,7 @@ def replay(model: Model) -> None:
 
 
 def examine(model: Model) -> Iterator[Finding]:
-    """Look at everything that could make this machine differ from others."""
+    """Examine everything that could make this machine differ from others."""
     yield Finding("machine", machine.processor())
     yield Finding("versions", machine.versions())
     yield Finding("kernels", jit.CACHE_DIR or "nowhere to keep them: every process compiles them (set NUMBA_CACHE_DIR)")

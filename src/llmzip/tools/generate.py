@@ -23,7 +23,7 @@ Decode = Callable[[Prediction], int]  # the next token, from what the network pr
 
 
 def random_bits(size: int, seed: int | None) -> bytes:
-    """Return so many bytes of randomness, always the same ones for a seed."""
+    """Return `size` random bytes, always the same ones for a seed."""
     if seed is None:
         return os.urandom(size)
     return hashlib.shake_256(f"llmzip generate {seed}".encode()).digest(size)
@@ -39,15 +39,15 @@ def generate(
     seed: int | None = None,
     mixed: bool = False,
 ) -> Iterator[bytes]:
-    """Go on with `prompt`: yield tokens until there are `length` bytes, the last one cut.
+    """Continue `prompt`: yield tokens until there are `length` bytes, the last one cut.
 
     Args:
-        model: the model to ask.
+        model: the model.
         prompt: text to go on from, or none.
         length: bytes to write.
-        temperature: below 1 the language model is surer of its guesses than it is, above 1 less sure.
-        top_k: take the likeliest so many tokens only; 0 for all.
-        seed: what the random bits are made of; None for bits that nobody has seen before.
+        temperature: below 1 the distribution of the language model is sharpened, above 1 flattened.
+        top_k: use only the `top_k` likeliest tokens; 0 for all.
+        seed: what the random bits are made of; None for fresh random bits.
         mixed: decode exactly as for archives, with what the text itself has shown; without temperature and top_k.
     """
     token_coder = TokenCoder(model)
@@ -60,7 +60,7 @@ def generate(
         frame = token_coder.begin_frame([len(prompt) + length + int(token_coder.lengths.max())])
         state, scrap = range_coder.new_encoder(), np.empty(2 * token_coder.tree.height * (len(tokens) + 1), np.uint8)
     for token in tokens:
-        if mixed:  # encoded, so that the mixer has seen it; nobody needs the code
+        if mixed:  # encoded, so that the mixer learns it; the code is not needed
             frame.encode(np.array([[token]], np.int32), prediction, state, scrap)
         prediction = session.run(np.array([[token]], np.int32))
     decode = _as_for_archives(frame, payload) if mixed else _by_model(token_coder, payload, temperature, top_k)

@@ -1,7 +1,7 @@
-"""Where the bits of a text go: what each token costs, and what each part of the compressor thought of it.
+"""Where the bits of a text go: what each token costs, and what each part of the compressor predicted.
 
 The text is encoded as for an archive, lanes and all, but one token at a time, with a look at the coder and at the
-kernel's trace after each. Beside it, the language model is asked for its guesses in floating point, and the bytes
+kernel's trace after each. Beside it, the language model's guesses are computed in floating point, and the bytes
 are coded once more without a language model.
 """
 
@@ -31,7 +31,7 @@ MATCH_SHOWN = 12  # bytes
 
 @dataclass(frozen=True)
 class Guess:
-    """Hold a token that the language model expected, and how much."""
+    """A token that the language model expected, with its probability."""
 
     text: bytes
     probability: float
@@ -39,7 +39,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Token:
-    """Hold what one token cost, in bits, and who expected what.
+    """What one token cost, in bits, and what each predictor expected.
 
     Attributes:
         text: its bytes.
@@ -67,7 +67,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Passage:
-    """Hold a dear passage: its tokens are those from number `first` on, before `end`."""
+    """A costly passage: its tokens are those from number `first` on, before `end`."""
 
     first: int
     end: int
@@ -77,7 +77,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Hold the tokens of a text in their order, the lanes it was cut into, and xz's size for it."""
+    """The tokens of a text in their order, the lanes it was cut into, and xz's size for it."""
 
     tokens: tuple[Token, ...]
     lane_count: int
@@ -109,7 +109,7 @@ class Inspection:
 
 
 def inspect(token_coder: TokenCoder, plain: ByteCoder, data: bytes, *, progress: Progress | None = None) -> Inspection:
-    """Encode `data`, one byte or more, as one frame with the `token_coder`, and tell where the bits went.
+    """Encode `data`, one byte or more, as one frame with the `token_coder`, and return where the bits went.
 
     `plain` codes it without a language model.
     """
@@ -204,7 +204,7 @@ def _best(row: Floats, texts: list[bytes]) -> tuple[Guess, ...]:
 def _match(frame: FrameCoder, lane: int) -> tuple[bytes, int]:
     """Return what the longest repeat known to a lane goes on with, and how many bytes it agrees on; b"" for none.
 
-    The text of the model's dictionary, the last lane, is not told.
+    The text of the model's dictionary, the last lane, is not shown.
     """
     record, lanes_ = frame.state.buffer.lanes[lane], frame.state.buffer.lanes
     for m in range(MATCHES):

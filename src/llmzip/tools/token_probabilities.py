@@ -1,4 +1,4 @@
-"""What the language model alone thinks of whole tokens, in floating point: to look at, not to code with."""
+"""Probabilities of whole tokens by the language model alone, in floating point: for inspection, never for coding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class TokenProbabilities:
-    """Turn the exact network's predictions into probabilities of all tokens."""
+    """The conversion of the exact network's predictions into probabilities of all tokens."""
 
     def __init__(self, token_coder: TokenCoder):
         self._head, self._starts = token_coder.head, token_coder.tree.starts[:-1]
@@ -23,7 +23,7 @@ class TokenProbabilities:
         self._product = bind_int16(token_coder.head.weights)
 
     def of(self, prediction: Prediction, *, temperature: float = 1.0) -> Floats:
-        """Return float64 ``[T, B, V]``; a `temperature` below 1 makes the model surer of its guesses, above 1 less."""
+        """Return float64 ``[T, B, V]``; a `temperature` below 1 sharpens the distribution, above 1 flattens it."""
         scale = prediction.scale[..., None].astype(np.float64) / ((1 << LOGIT_BITS) * temperature)
         clusters = prediction.cluster_acc * scale * self._head.cluster_scales
         hidden = prediction.hidden.reshape(-1, prediction.hidden.shape[-1])

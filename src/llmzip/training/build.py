@@ -5,7 +5,7 @@
 3. packing: text to tokens on the disk, cut into pieces
 4. initialisation: an untrained network, or the one to personalise
 5. training: forward pass, loss, backward pass, update (:mod:`llmzip.training.trainer`)
-6. export: integers, the mixer's start values, self-test, model card
+6. export: integers, the mixer's initial state, self-test, model card
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _Build:
             print(text, file=sys.stderr, flush=True)
 
     def run(self) -> None:
-        """Do all steps."""
+        """Run all steps."""
         request = self.request
         check_target(str(request.output), source=None, force=request.force or request.resume)
         if request.fuse:
@@ -93,7 +93,7 @@ class _Build:
             self._export(text, tokenizer, packed, trainer, heldout)
 
     def _prepare_folder(self, text: Survey, shipped: Model | None) -> None:
-        """Make the folder, or make sure that what it holds is this training."""
+        """Make the folder, or check that it holds this training."""
         request, folder = self.request, self.folder
         folder.mkdir(parents=True, exist_ok=True)
         if request.force:
@@ -211,7 +211,7 @@ class _Build:
         weights, base = export(model), base_model.initial_state
         whole = Model(weights, tokenizer, b"", info, base, dictionary)
         initial_state = retrained(whole, list(heldout.texts.values()), request.seed)
-        self._say("mixer: start values " + ("kept" if initial_state is base else "retrained on the held-out text"))
+        self._say("mixer: initial state " + ("kept" if initial_state is base else "retrained on the held-out text"))
         info["selftest"] = selftest.make(replace(whole, initial_state=initial_state))
         data = dump(weights, tokenizer, info, initial_state, dictionary)
         with output_file(str(request.output), force=request.force or request.resume) as out:
@@ -265,7 +265,7 @@ def _size(count: int) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C or SIGTERM only be remembered: yields a function that tells. The second acts as usual."""
+    """Record the first Ctrl-C or SIGTERM: yields a function that returns whether it came. The second acts as usual."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     seen: list[int] = []
 

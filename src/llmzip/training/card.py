@@ -25,14 +25,14 @@ ARCHITECTURES = {
     "transformer": "Transformer",
 }
 
-PERSONALISED = "The network is {} of the way from the weights it began with to the trained ones.\n"
+PERSONALISED = "The network is {} of the way from the initial weights to the trained ones.\n"
 DICTIONARY = "**{} bytes of the text are part of the model, word for word.** Frames find repeats in them.\n"
-MIXER_RETRAINED = "The start values of the mixer were trained on the same text, which favours the whole pipeline.\n"
+MIXER_RETRAINED = "The initial state of the mixer was trained on the same text, which favours the whole pipeline.\n"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Hold a domain's size in bytes, and bits: of whole archives, of the exact and of the float network alone."""
+    """A domain's size in bytes, and bits: of whole archives, of the exact and of the float network alone."""
 
     size: int
     archive: float
@@ -67,7 +67,7 @@ def measure(model: Model, network: LanguageModel, heldout: Heldout) -> dict[str,
 
 @dataclass(frozen=True)
 class Facts:
-    """Hold what the card is made of."""
+    """What the card is made of."""
 
     model: Path
     text: Survey
@@ -75,7 +75,7 @@ class Facts:
     measured: Mapping[str, Measured]
     alpha: float | None  # how far the network went from where it began to the trained one, if personalised
     dictionary: int  # bytes of the text that the model holds
-    mixer_retrained: bool  # its start values, on the held-out text
+    mixer_retrained: bool  # its initial state, on the held-out text
 
     def markdown(self) -> str:
         """Return the card as Markdown."""

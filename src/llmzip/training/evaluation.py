@@ -41,7 +41,7 @@ def nats_of(model: LanguageModel, ids: np.ndarray, lanes: int) -> float:
 
 
 class Heldout:
-    """Hold texts by domain, and measure a float network on them again and again."""
+    """Held-out texts by domain, to measure float networks on."""
 
     def __init__(self, tokenizer: Tokenizer, texts: Mapping[str, Sequence[bytes]]):
         self.texts = {domain: b"".join(parts) for domain, parts in texts.items()}

@@ -36,7 +36,7 @@ class fusible:  # noqa: N801 - a decorator
 
 @contextmanager
 def fusing(on: bool) -> Iterator[None]:
-    """Let fusible functions be compiled, if `on`."""
+    """Compile fusible functions inside the context, if `on`."""
     global _fusing
     before, _fusing = _fusing, on
     try:

@@ -1,7 +1,7 @@
-"""Start values for the mixer: what it has learned from text when it comes to the next one.
+"""The mixer's initial state, trained: what it has learned from text when the next text begins.
 
-The mixer codes one text after the other, each with empty slots but with the weights and probabilities that the
-ones before have left; the start values are the mean of what it has come to after each of the later ones.
+The mixer codes one text after the other, each with empty slots but with the weights and probabilities that it had
+after the text before; the initial state is the mean of its states after each of the later texts.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from llmzip.training.corpus import cut_pieces
 SETTLING = 0.3  # share of the texts after which the mean begins
 # With less text the present initial state is as good (docs/experiments/2026-11-24-initial-state.md).
 LEAST_BYTES = 1 << 15
-PIECE_BYTES = 48 << 10  # at most; files of this size gain most from good start values
+PIECE_BYTES = 48 << 10  # at most; files of this size gain most from a good initial state
 
 
 def train_initial_state(
     texts: Sequence[bytes], model: Model | None = None, *, progress: Progress | None = None
 ) -> InitialState:
-    """Return start values for frames coded with `model`, or without one if it is None.
+    """Return an initial state for frames coded with `model`, or without one if it is None.
 
     Args:
         texts: as varied as what will be compressed, in random order, and not what the model was trained on.
         model: a Model.
-        progress: told the bytes done since the last call.
+        progress: called with the number of bytes done since the last call.
     """
     coder = ByteCoder(InitialState.untrained(model=False)) if model is None else TokenCoder(model)
     sums: dict[str, np.ndarray] = {}
@@ -65,9 +65,9 @@ def _mixer_after(text: bytes, coder: ByteCoder | TokenCoder, progress: Progress 
 
 
 def retrained(model: Model, texts: Sequence[bytes], seed: int) -> InitialState:
-    """Return the start values that those of `model` become on text that it was not trained on.
+    """Return the initial state of `model`, retrained on text that the network was not trained on.
 
-    They stay what they are if there is too little text. The text is cut into pieces, whose order depends on `seed`.
+    It stays as it is if there is too little text. The text is cut into pieces, whose order depends on `seed`.
     """
     if sum(map(len, texts)) < LEAST_BYTES:
         return model.initial_state

@@ -28,7 +28,7 @@ State = tuple[Tensor, ...]  # of one layer, each [B, ...]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Describe the shape of a network; everything else is in its weights."""
+    """The shape of a network."""
 
     vocab: int  # tokens; id `vocab` is BOS, the input before the first token of a lane
     width: int = 256  # channels of the residual stream and of the recurrence
@@ -61,7 +61,7 @@ def fused_recurrence(device: torch.device) -> ModuleType | None:
 
 
 class Recurrence(torch.autograd.Function):
-    """Compute ``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass: by a loop over time, fused on a GPU."""
+    """``h[t] = f[t] * h[t-1] + u[t]`` with an exact backward pass: by a loop over time, fused on a GPU."""
 
     @staticmethod
     def forward(ctx: Any, f: Tensor, u: Tensor, h0: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def product_type(x: Tensor) -> torch.dtype:
 
 
 class SquaredReluMLP(torch.autograd.Function):
-    """Compute ``relu(x Wup^T)^2 Wdown^T``.
+    """``relu(x Wup^T)^2 Wdown^T`` in one function.
 
     The derivative of relu's square, twice relu, is zero where relu cuts off: backwards this passes once over the
     hidden rows, the largest tensors of a step, where autograd would three times.
@@ -158,7 +158,7 @@ def forget_biases(config: ModelConfig) -> Tensor:
 
 
 class TokenMixer(nn.Module):
-    """Carry information along the text: ``[T, B, d] -> [T, B, d]``, state `(h, last n)`, each ``[B, d]``."""
+    """The gated recurrence along the text: ``[T, B, d] -> [T, B, d]``, state `(h, last n)`, each ``[B, d]``."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -184,7 +184,7 @@ class TokenMixer(nn.Module):
 
 
 class ChannelMixer(nn.Module):
-    """Compute on each position: ``[T, B, d] -> [T, B, d]``, state = last n ``[B, d]``."""
+    """The squared-ReLU MLP on each position: ``[T, B, d] -> [T, B, d]``, state = last n ``[B, d]``."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -202,7 +202,7 @@ class ChannelMixer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Map token ids to the hidden rows from which the two-level head predicts the next token.
+    """The network from token ids to the hidden rows from which the two-level head predicts the next token.
 
     `cluster_starts` (int, ``[clusters]``, rising from 0) cuts the sorted vocabulary into the classes of the
     head. `token_mixer` is the class that goes with the architecture.

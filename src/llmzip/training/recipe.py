@@ -10,7 +10,7 @@ from llmzip.training.model import ModelConfig
 
 @dataclass(frozen=True)
 class Shape:
-    """Hold what a size's name stands for; see :class:`llmzip.training.model.ModelConfig`."""
+    """The shape that a size's name stands for; see :class:`llmzip.training.model.ModelConfig`."""
 
     width: int
     layers: int
@@ -32,7 +32,7 @@ TOKENIZER_BYTES = 96 << 20  # of text, spread over the corpus, are enough for a 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hold what a run may vary; defaults are the measured recipe."""
+    """What a run may vary; the defaults are the measured recipe."""
 
     minutes: float = math.inf  # wall-clock time of training, over all sessions of the run
     steps: float = math.inf

@@ -1,4 +1,4 @@
-"""What a training was asked for, and what that means for a given text."""
+"""The request for a training, and the shape and recipe that follow from it for a given text."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 from llmzip.training.recipe import SIZES, TINY_BELOW, Recipe, Shape, lanes_and_window, vocabulary_for
 
 EPOCHS, MINUTES = 8, 60.0  # what ends training if no budget is given: small texts are learnt by heart beyond it
-# Personalising (docs/experiments/2026-11-24-personalising.md): the rates as shares of those of training, more for the rows of single tokens
-# than for the matrices, which all text needs; and how far the exported network goes from the old weights to the new.
+# Personalising (docs/experiments/2026-11-24-personalising.md): the learning rates as shares of those of training, more
+# for the rows of single tokens than for the matrices, which all text needs; alpha is how far the exported network goes
+# from the old weights to the new.
 MATRIX_SHARE, VECTOR_SHARE, PERSONAL_EPOCHS, PERSONAL_ALPHA, PERSONAL_DECAY = 0.08, 0.2, 3, 0.75, 0.5
 PERSONAL_DICTIONARY = 1 << 20  # bytes of the text; reading them takes a process a tenth of a second
 
 
 @dataclass(frozen=True)
 class Request:
-    """Hold what the user asked for; None where the text decides."""
+    """What the user asked for; None where the text decides."""
 
     paths: tuple[Path, ...]
     output: Path

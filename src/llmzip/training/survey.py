@@ -24,12 +24,12 @@ MANY_DOCUMENTS = 20
 HELDOUT_SHARE = 0.05
 HELDOUT_BYTES = 1 << 18  # at most: validation shall stay cheap
 MOST_DOMAINS = 16  # more are no domains but names
-HEAD = 8192  # bytes looked at to tell text from other data
+HEAD = 8192  # bytes that distinguish text from other data
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Hold the files and the documents' sizes in bytes; `trained` of each document's leading bytes are trained on."""
+    """The files and the documents' sizes in bytes; the first `trained` bytes of each document are trained on."""
 
     files: Sequence[Path]
     skipped: int  # files that are not text
@@ -83,7 +83,7 @@ def _leading(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
 
 
 def survey(paths: Sequence[Path], seed: int, without: Sequence[Path] = ()) -> Survey:
-    """Look through `paths`, files and folders; raises FileError for what cannot be trained on.
+    """Survey `paths`, files and folders; raises FileError for what cannot be trained on.
 
     Files that are not text are left out of folders, and refused if named. What is called or lies below one of
     `without` is left out.

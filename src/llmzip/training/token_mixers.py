@@ -27,7 +27,7 @@ def leak_of(x: Tensor) -> Tensor:
 
 
 class RecurrentMixer(nn.Module):
-    """Be what lstm and gru have in common: products with the input and with the output one step before."""
+    """What lstm and gru have in common: products with the input and with the output one step before."""
 
     gates: int
     forget: int  # which of them forgets

@@ -37,14 +37,14 @@ CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.jsonl"
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
-    """Tell whether a device multiplies bf16 in hardware (elsewhere float32 is faster)."""
+    """Return whether a device multiplies bf16 in hardware (elsewhere float32 is faster)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks instead of returning each to the system.
+    """Make glibc keep large freed blocks instead of returning each to the system.
 
     Every step frees and allocates the same gigabytes; faulting their pages in again cost 40 % of a step.
     """
@@ -58,7 +58,7 @@ def keep_freed_memory() -> None:
 
 
 class Objective(nn.Module):
-    """Compute the mean loss of a batch, in nats per token, from the inputs and the state before."""
+    """The mean loss of a batch, in nats per token, from the inputs and the state before."""
 
     def __init__(self, model: LanguageModel):
         super().__init__()
@@ -78,7 +78,7 @@ class Objective(nn.Module):
 
 
 class Trainer:
-    """Own the model, its optimisers and its place in the data; :meth:`run` uses the budget up.
+    """The model, its optimisers and its position in the data; :meth:`run` uses the budget up.
 
     `token_bytes` int64 ``[vocab]`` are the lengths of the tokens. `folder` gets metrics.jsonl, checkpoint.pt and,
     if there is validation, best.pt.
@@ -140,7 +140,7 @@ class Trainer:
         return self.used - last >= 1 / self.recipe.validations
 
     def out_of_patience(self) -> bool:
-        """Tell whether held-out text has not become cheaper for long."""
+        """Return whether held-out text has not become cheaper for `patience` measurements."""
         bits = [b for _, _, b in self.validations]
         return bool(bits) and len(bits) - 1 - bits.index(min(bits)) >= self.recipe.patience
 

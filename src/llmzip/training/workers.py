@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Workers:
-    """Know this process's place among `count`, and its device."""
+    """The rank of this process among `count`, and its device."""
 
     device: torch.device = CPU
     rank: int = 0
@@ -45,7 +45,7 @@ class Workers:
 
     @property
     def leads(self) -> bool:
-        """Tell whether this process prepares, validates and writes."""
+        """Return whether this process prepares, validates and writes."""
         return self.rank == 0
 
     def leave(self) -> None:

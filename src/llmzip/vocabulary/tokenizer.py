@@ -167,7 +167,7 @@ def _class_of(data: Bytes, i: Int) -> tuple[Int, Int]:
 
 @jit
 def _joins_letters(data: Bytes, i: Int, width: Int) -> bool:
-    """Tell whether the punctuation at *i* goes with letters that follow it directly."""
+    """Return whether the punctuation at *i* goes with letters that follow it directly."""
     if i + width >= data.size or _class_of(data, i + width)[0] != LETTER:
         return False
     if width == 3:
@@ -240,7 +240,7 @@ def hash_bytes(data: Bytes, start: Int, end: Int) -> Int:
 
 @jit
 def same_bytes(data: Bytes, a: Int, b: Int, length: Int) -> bool:
-    """Tell whether the *length* bytes at *a* and at *b* are the same."""
+    """Return whether the *length* bytes at *a* and at *b* are the same."""
     for i in range(length):  # noqa: SIM110 (numba compiles no generator)
         if data[a + i] != data[b + i]:
             return False

@@ -12,7 +12,7 @@ V tokens make V - 1 nodes. They are numbered in preorder with the left child (bi
 child follows its parent directly, and decoding reads neighbouring memory.
 
 *Clusters* are subtrees (or single tokens) that together cover the vocabulary: the classes of the
-first of the two softmax levels. Whatever range a walk asks for is a union of whole clusters or
+first of the two softmax levels. The range of every node is a union of whole clusters or
 lies inside one, so every decision's probability comes from one level only.
 """
 
@@ -40,17 +40,16 @@ MID, SPLIT, LEFT, RIGHT, ABOVE, NODE_INDEX, DEPTH, BIT, PARTIAL = range(9)
 
 @dataclass(frozen=True)
 class DecisionTree:
-    """Hold the tree of a vocabulary: int32[V - 1] each, by node number; node 0 is the root.
+    """The tree of a vocabulary: int32[V - 1] each, by node number; node 0 is the root.
 
     Attributes:
         lo, mid, hi: the range of tokens and the first one of bit 1.
         left, right: the child after bit 0 and after bit 1: a node, or ``~token`` for a leaf.
         depth: the number of whole bytes that all tokens of the range share.
         bit: the bit of the next byte that is decided, 0 (most significant) to 7, or END.
-        node_index: BLOCK * r + i, which names a node like its number does but keeps together what a walk
-            meets one after the other: r is the node where the last multiple of BLOCK_LEVELS
-            decisions from the root was reached, i (1 to BLOCK - 1) numbers the nodes from there on
-            in the way of a heap: 1, then 2 i for the left and 2 i + 1 for the right child of i.
+        node_index: BLOCK * r + i, an index that keeps together the nodes on the way to a token: r is
+            the node where the last multiple of BLOCK_LEVELS decisions from the root was reached, i (1 to BLOCK - 1) numbers the nodes from there on
+            as in a heap: 1, then 2 i for the left and 2 i + 1 for the right child of i.
         size: the number of tokens V.
         blob, offsets: uint8 and int64[V + 1], the bytes of the tokens back to back.
         height: the largest number of decisions that a token takes.
@@ -195,7 +194,7 @@ def choose_clusters(tree: DecisionTree, counts: npt.ArrayLike, clusters: int) ->
 
 
 class ClusteredTree(NamedTuple):
-    """Hold what the kernels of a walk need of a tree and its clusters.
+    """What the kernels need of a tree and its clusters.
 
     Attributes:
         nodes: int32[V - 1, 9], the columns MID, SPLIT, LEFT, RIGHT, ABOVE, NODE_INDEX, DEPTH, BIT and

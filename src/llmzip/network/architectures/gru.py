@@ -14,7 +14,7 @@ from llmzip.network.kernels import ONE, linear
 
 @dataclass(frozen=True, kw_only=True)
 class GruLayer(RecurrentLayer):
-    """Hold one layer; its rows are candidate, forget gate, reset gate."""
+    """The weights of one layer; its rows are candidate, forget gate, reset gate."""
 
     arch = "gru"
     token_shapes = shapes_for(3)
@@ -39,7 +39,7 @@ def cell(acc, s, scales, back, s_back, scales_back, bias, h):
 
 
 class GruMixer(RecurrentMixer):
-    """Carry the state of one layer."""
+    """The state of one layer."""
 
     states = 1
     cell = staticmethod(cell)

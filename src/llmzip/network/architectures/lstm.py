@@ -14,7 +14,7 @@ from llmzip.network.kernels import ONE, linear
 
 @dataclass(frozen=True, kw_only=True)
 class LstmLayer(RecurrentLayer):
-    """Hold one layer; its rows are candidate, input gate, forget gate, output gate."""
+    """The weights of one layer; its rows are candidate, input gate, forget gate, output gate."""
 
     arch = "lstm"
     token_shapes = shapes_for(4)
@@ -42,7 +42,7 @@ def cell(acc, s, scales, back, s_back, scales_back, bias, h, c):
 
 
 class LstmMixer(RecurrentMixer):
-    """Carry the state of one layer."""
+    """The state of one layer."""
 
     states = 2
     cell = staticmethod(cell)

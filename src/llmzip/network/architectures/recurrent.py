@@ -22,7 +22,7 @@ def quantise_rows(u, q, s):
 
 
 def shapes_for(gates: int) -> Callable[[int], dict[str, tuple[int, ...]]]:
-    """Return the function that gives the shapes of a layer of so many gates for a width."""
+    """Return the function that gives the shapes of a layer with `gates` gates for a width."""
 
     def shapes(width: int) -> dict[str, tuple[int, ...]]:
         d, n = width, gates * width
@@ -33,7 +33,7 @@ def shapes_for(gates: int) -> Callable[[int], dict[str, tuple[int, ...]]]:
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentLayer(OtherLayer):
-    """Hold one layer; a subclass says what the `n` rows stand for, `d` each."""
+    """The weights of one layer; a subclass says what the `n` rows stand for, `d` each."""
 
     token_in: Matrix  # [n, d], of the input
     token_back: Matrix  # [n, d], of the output one step before
@@ -42,7 +42,7 @@ class RecurrentLayer(OtherLayer):
 
 
 class RecurrentMixer:
-    """Carry the state of one layer: `states` arrays float32 ``[B, d]``, of which the first is the output.
+    """The state of one layer: `states` arrays float32 ``[B, d]``, of which the first is the output.
 
     `cell` is a kernel that takes one step of all lanes.
     """

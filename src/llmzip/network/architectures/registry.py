@@ -19,7 +19,7 @@ Product = Callable[[Matrix, np.ndarray, np.ndarray], None]  # (matrix, q int16 [
 
 
 class TokenMixer(Protocol):
-    """Carry one layer's state of several texts along."""
+    """One layer's state of several texts."""
 
     def run(self, work: Buffers, product: Product, inverse_width: np.float32) -> None:
         """Add what the mixer makes of the rows `work.x` ``[T * B, d]``, in time order, to them."""

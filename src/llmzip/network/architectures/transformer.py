@@ -37,7 +37,7 @@ def _shapes(width: int) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerLayer(OtherLayer):
-    """Hold one layer."""
+    """The weights of one layer."""
 
     arch: ClassVar[str] = "transformer"
     token_shapes: ClassVar[Callable[[int], dict[str, tuple[int, ...]]]] = _shapes
@@ -139,7 +139,7 @@ def attend_rows(position, acc, s, scales, keys, key_scales, values, distance, ex
 
 
 class TransformerMixer:
-    """Carry the state of one layer: the window's keys and values."""
+    """The state of one layer: the window's keys and values."""
 
     def __init__(self, layer: TransformerLayer, lanes: int):
         d = len(layer.channel_shift)
