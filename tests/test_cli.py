@@ -298,9 +298,9 @@ def test_an_archive_of_another_model(monkeypatch, capfd):
         (MemoryError(), "not enough memory (-m none takes less)"),
         (
             ZeroDivisionError("a\nb"),
-            "internal error: ZeroDivisionError: a (please report; LLMZIP_DEBUG=1 tells more)",
+            "internal error: ZeroDivisionError: a (please report; LLMZIP_DEBUG=1 shows more)",
         ),
-        (RecursionError(), "internal error: RecursionError: (please report; LLMZIP_DEBUG=1 tells more)"),
+        (RecursionError(), "internal error: RecursionError: (please report; LLMZIP_DEBUG=1 shows more)"),
         (OSError(5, "Input/output error"), "Input/output error"),
         (OSError("odd"), "odd"),
     ],

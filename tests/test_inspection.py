@@ -88,7 +88,7 @@ def test_matches_are_told(token_coder, plain):
     assert told > 3
 
 
-def test_the_dearest_passages(token_coder, plain):
+def test_the_costliest_passages(token_coder, plain):
     data = b"the the the the the " * 20 + b"QzXjVkW#9!" + b"the the the the the " * 20
     found = inspect(token_coder, plain, data)
     passages = found.costliest(3)

@@ -1,4 +1,4 @@
-"""The mixer's start values, learned from text: deterministic, from those there are, and only where text is enough."""
+"""The mixer's initial state, learned from text: deterministic, from those there are, and only where text is enough."""
 
 from __future__ import annotations
 

@@ -202,13 +202,13 @@ def test_start_values_of_the_mixer_are_retrained_if_there_is_enough_text(
     def start(path: Path) -> bytes:
         return read(path).initial_state.weights.tobytes()
 
-    sentence = "The start values of the mixer were trained on the same text"
+    sentence = "The initial state of the mixer was trained on the same text"
     assert start(trained) == registry.load(registry.DEFAULT).initial_state.weights.tobytes()
     assert sentence not in trained.with_suffix(".md").read_text()
     monkeypatch.setattr(mixer, "LEAST_BYTES", 1000)
     path = tmp_path / "m.safetensors"
     build(Request((corpus,), path, base=str(trained), steps=1))
-    assert "mixer: start values retrained" in capsys.readouterr().err
+    assert "mixer: initial state retrained" in capsys.readouterr().err
     assert start(path) != start(trained)
     assert sentence in path.with_suffix(".md").read_text()
     selftest.verify(read(path))

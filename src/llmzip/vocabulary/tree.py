@@ -47,9 +47,10 @@ class DecisionTree:
         left, right: the child after bit 0 and after bit 1: a node, or ``~token`` for a leaf.
         depth: the number of whole bytes that all tokens of the range share.
         bit: the bit of the next byte that is decided, 0 (most significant) to 7, or END.
-        node_index: BLOCK * r + i, an index that keeps together the nodes on the way to a token: r is
-            the node where the last multiple of BLOCK_LEVELS decisions from the root was reached, i (1 to BLOCK - 1) numbers the nodes from there on
-            as in a heap: 1, then 2 i for the left and 2 i + 1 for the right child of i.
+        node_index: BLOCK * r + i, an index that keeps together the nodes on the way to a token: r is the node
+            where the last multiple of BLOCK_LEVELS decisions from the root was reached, i (1 to BLOCK - 1)
+            numbers the nodes from there on as in a heap: 1, then 2 i for the left and 2 i + 1 for the right
+            child of i.
         size: the number of tokens V.
         blob, offsets: uint8 and int64[V + 1], the bytes of the tokens back to back.
         height: the largest number of decisions that a token takes.
