@@ -196,7 +196,7 @@ def test_personalised_model_holds_the_text_unless_told_not_to(trained: Path, tmp
         assert "dictionary" not in messages
 
 
-def test_start_values_of_the_mixer_are_retrained_if_there_is_enough_text(
+def test_the_initial_state_of_the_mixer_is_retrained_if_there_is_enough_text(
     corpus: Path, trained: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     def start(path: Path) -> bytes:
