@@ -156,10 +156,13 @@ class FrameDecoder:
         """
         if self._model not in (None, registry.NONE):
             registry.load(self._model)
-        try:
-            return self._decode(frame)
-        finally:
-            self._progress.finish(frame.header.size)
+        content = self._decode(frame)
+        self.skip(frame)
+        return content
+
+    def skip(self, frame: Frame) -> None:
+        """Report what is missing of a frame's progress: it is done, or lost."""
+        self._progress.finish(frame.header.size)
 
     def _decode(self, frame: Frame) -> bytes:
         if frame.header.kind == STORED:
@@ -237,6 +240,7 @@ def decompress_stream(
             raise  # nothing is wrong with the archive
         except LlmzipError as error:
             reader.lose(frame, error)
+            decoder.skip(frame)
             content = b""
         dst.write(content)
 
