@@ -219,7 +219,8 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("heldout", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("names", nargs="*", metavar="VARIANT", help="all, if none is named: " + "; ".join(VARIANTS))
+    known = "; ".join(VARIANTS).replace("%", "%%")  # argparse formats help texts
+    parser.add_argument("names", nargs="*", metavar="VARIANT", help=f"all, if none is named: {known}")
     parser.add_argument("--short", type=float, default=4, help="minutes of the processor")
     parser.add_argument("--long", type=float, default=12)
     parser.add_argument("--limit", type=int, default=10000, help="bytes of each held-out file")

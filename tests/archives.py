@@ -6,6 +6,8 @@ import io
 import struct
 import zlib
 
+import helpers
+
 from llmzip.container.format import (
     Writer,
 )
@@ -43,6 +45,18 @@ def read(archive):
     for frame in frames:
         frame.verify(frame.payload)
     return [frame.payload for frame in frames]
+
+
+def compress(data, **options):
+    out = io.BytesIO()
+    helpers.compress_stream(io.BytesIO(data), out, **options)
+    return out.getvalue()
+
+
+def decompress(archive):
+    out = io.BytesIO()
+    helpers.decompress_stream(io.BytesIO(archive), out)
+    return out.getvalue()
 
 
 def sealed(head: bytes, payload: bytes = b"") -> bytes:

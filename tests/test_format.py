@@ -8,7 +8,6 @@ import struct
 import zlib
 from pathlib import Path
 
-import helpers
 import pytest
 from archives import DIGEST, Pipe, read, sealed, write
 from hypothesis import given
@@ -29,18 +28,6 @@ from llmzip.container.reader import Reader, scan
 from llmzip.errors import FormatError, TruncatedError
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "FORMAT.md"
-
-
-def compress(data, **options):
-    out = io.BytesIO()
-    helpers.compress_stream(io.BytesIO(data), out, **options)
-    return out.getvalue()
-
-
-def decompress(archive):
-    out = io.BytesIO()
-    helpers.decompress_stream(io.BytesIO(archive), out)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize(

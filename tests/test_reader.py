@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import tracemalloc
 
-import helpers
 import pytest
-from archives import DIGEST, Pipe, sealed, write
+from archives import DIGEST, Pipe, compress, decompress, sealed, write
 from texts import noise, words
 
 from llmzip.container.format import (
@@ -18,18 +17,6 @@ from llmzip.container.format import (
 )
 from llmzip.container.reader import Reader, scan
 from llmzip.errors import ChecksumError, LlmzipError, TruncatedError
-
-
-def compress(data, **options):
-    out = io.BytesIO()
-    helpers.compress_stream(io.BytesIO(data), out, **options)
-    return out.getvalue()
-
-
-def decompress(archive):
-    out = io.BytesIO()
-    helpers.decompress_stream(io.BytesIO(archive), out)
-    return out.getvalue()
 
 
 def test_archives_one_after_another():

@@ -151,6 +151,15 @@ def test_progress_tells_every_byte_of_every_kind_of_frame(tiny_file):
     assert sum(told) == len(data)
 
 
+def test_progress_does_not_count_a_frame_that_is_damaged(tiny_file):
+    archive = bytearray(pack(noise(2 * 4096), tiny_file))
+    archive[-200] ^= 1  # inside the second frame, which is stored
+    told = []
+    with pytest.raises(ChecksumError):
+        unpack(bytes(archive), progress=told.append)
+    assert sum(told) == 4096
+
+
 def test_threads_of_a_program_may_compress_at_once(tiny_file):
     other = tiny_file.with_name("other.safetensors")
     other.write_bytes(tiny_model_file(seed=1))
