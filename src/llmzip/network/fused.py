@@ -54,22 +54,41 @@ class Stack(NamedTuple):
 def stack(weights: Weights, backend: str) -> Stack:
     """Return the stacked weights, packed for a backend."""
     pack = PACKERS[backend]
-    return _stack(weights, lambda matrices: np.stack([pack(m.q) for m in matrices]), pack(weights.head_cluster.q))
+
+    def packed(matrices: Sequence[Matrix]) -> np.ndarray:
+        return np.stack([pack(m.q) for m in matrices])
+
+    def plain(matrices: Sequence[Matrix]) -> np.ndarray:
+        return np.stack([m.q for m in matrices])
+
+    return _stack(weights, packed, plain, pack(weights.head_cluster.q))
 
 
 def stack_products(weights: Weights, products: Callable[[Matrix], Product]) -> Stack:
     """Return the weights with a product in place of each matrix, for the stages as plain Python."""
-    return _stack(weights, lambda matrices: [products(m) for m in matrices], products(weights.head_cluster))
+
+    def bound(matrices: Sequence[Matrix]) -> list[Product]:
+        return [products(m) for m in matrices]
+
+    def none(matrices: Sequence[Matrix]) -> list[None]:
+        return [None] * len(matrices)  # products recheck themselves
+
+    return _stack(weights, bound, none, products(weights.head_cluster))
 
 
-def _stack(weights: Weights, bind: Callable[[Sequence[Matrix]], Matrices], head: Matrices) -> Stack:
+def _stack(
+    weights: Weights,
+    bind: Callable[[Sequence[Matrix]], Matrices],
+    plain: Callable[[Sequence[Matrix]], Matrices],
+    head: Matrices,
+) -> Stack:
     layers = weights.layers
 
     def bound(name: str) -> dict[str, Any]:
         """Return a matrix of all layers, plain as well, and its scales."""
         matrices = [getattr(layer, name) for layer in layers]
-        plain, scales = (np.stack([getattr(m, field) for m in matrices]) for field in ("q", "scale"))
-        return {name: bind(matrices), f"{name}_plain": plain, f"{name}_scale": scales}
+        scales = np.stack([m.scale for m in matrices])
+        return {name: bind(matrices), f"{name}_plain": plain(matrices), f"{name}_scale": scales}
 
     def vectors(*names: str) -> dict[str, Any]:
         return {name: np.stack([getattr(layer, name) for layer in layers]) for name in names}
