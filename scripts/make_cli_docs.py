@@ -7,6 +7,7 @@ A test fails when they are not current.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from pathlib import Path
 
@@ -80,5 +81,6 @@ def man_page() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     (DOCS / "cli.md").write_text(reference())
     (DOCS / "llmzip.1").write_text(man_page())

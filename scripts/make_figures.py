@@ -5,6 +5,7 @@ python scripts/make_figures.py
 
 from __future__ import annotations
 
+import argparse
 import html
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def shares_figure(found: Inspection) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     plain = ByteCoder(registry.initial_state_for_bytes()[0])
     passage = inspect(TokenCoder(registry.load()), plain, PASSAGE.encode())
     FIGURES.mkdir(exist_ok=True)

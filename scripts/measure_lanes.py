@@ -7,7 +7,7 @@ Prints a Markdown table: bytes of payload, KB/s coding and decoding, by number o
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -19,11 +19,14 @@ LANES = (1, 2, 4, 8, 16, 32, 64)
 
 def main() -> None:
     """Measure the files named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", metavar="FILE[:BYTES]")
+    args = parser.parse_args()
     token_coder = TokenCoder(registry.load(), threads=2)
     token_coder.decode((warm := token_coder.encode(b"warm up " * 400, capacity=9999)).payload, warm.lane_bytes)
     print("| file | bytes | " + " | ".join(f"{n} lanes" for n in LANES) + " |")
     print("|---|---|" + "---|" * len(LANES))
-    for argument in sys.argv[1:]:
+    for argument in args.files:
         name, _, limit = argument.partition(":")
         data = Path(name).read_bytes()[: int(limit) if limit else None]
         cells = []

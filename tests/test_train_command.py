@@ -7,7 +7,6 @@ import errno
 import fcntl
 import itertools
 import json
-import math
 import os
 import pty
 import random
@@ -30,7 +29,7 @@ from texts import words
 from llmzip.api import stream
 from llmzip.cli.train import train
 from llmzip.coding.token_coder import TokenCoder
-from llmzip.errors import FileError, HardwareError, ModelError
+from llmzip.errors import HardwareError, ModelError
 from llmzip.model import registry
 from llmzip.model.file import Model, read
 from llmzip.tools import selftest
@@ -39,7 +38,6 @@ from llmzip.training import mixer
 from llmzip.training.build import build
 from llmzip.training.evaluation import exact_bits
 from llmzip.training.export import between, export, restore
-from llmzip.training.recipe import lanes_and_window, piece_bytes_for, vocabulary_for
 from llmzip.training.request import PERSONAL_ALPHA, Request
 from llmzip.training.survey import survey
 from llmzip.training.trainer import Trainer, load_model
@@ -435,100 +433,3 @@ def test_help_of_train_needs_neither_torch_nor_numba() -> None:
     code += "sys.exit(bool({'torch', 'numba'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "--checkpoint-seconds" in shown
-
-
-# The survey and what follows from it
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def surveyed(folder: Path, seed: int = 1) -> tuple[list[bytes], dict[str, list[bytes]]]:
-    found = survey([folder], seed)
-    return [b"".join(parts) for parts in found.training_texts()], found.heldout_texts()
-
-
-def test_whole_documents_are_held_out_of_many(tmp_path: Path) -> None:
-    texts = [f"document {i}\n".encode() + words(300, i) for i in range(40)]
-    training, heldout = surveyed(write(tmp_path, {"a.txt": b"\x1e\n".join(texts)}))
-    held = heldout["a"]
-    assert sorted(training + held) == sorted(texts)
-    assert 1 <= len(held) <= 3
-    assert surveyed(tmp_path)[1] == heldout
-    assert surveyed(tmp_path, seed=2)[1] != heldout
-
-
-def test_ends_are_held_out_of_few_documents(tmp_path: Path) -> None:
-    texts = {"x/a.txt": words(3000, 1), "x/b.txt": words(2000, 2), "y_1.txt": words(1000, 3)}
-    training, heldout = surveyed(write(tmp_path, texts))
-    assert list(heldout) == ["x", "y"]
-    for whole, start, end in zip(texts.values(), training, [*heldout["x"], *heldout["y"]], strict=True):
-        assert start + end == whole
-        assert 0.04 < len(end) / len(whole) < 0.06
-
-
-def test_own_output_and_binary_files_are_no_corpus(tmp_path: Path) -> None:
-    files = {"a.txt": words(9000), "m.train/metrics.jsonl": b"{}", "m.md": b"# Model", "photo": b"\x89PNG\0"}
-    write(tmp_path, files)
-    found = survey([tmp_path], 1, without=[tmp_path / "m.train", tmp_path / "m.md"])
-    assert [path.name for path in found.files] == ["a.txt"]
-    assert found.skipped == 1
-
-
-def test_file_that_grows_during_training_is_what_it_was(tmp_path: Path) -> None:
-    write(tmp_path, {"a.txt": words(3000, 1), "b.txt": words(3000, 2)})
-    found = survey([tmp_path], 1)
-    before = [b"".join(parts) for parts in found.training_texts()]
-    with (tmp_path / "a.txt").open("ab") as file:
-        file.write(b"more\n\x1e\nanother document")
-    assert [b"".join(parts) for parts in found.training_texts()] == before
-
-
-def test_survey_refuses_a_missing_path(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="No such file") as caught:
-        survey([tmp_path / "nosuch"], 1)
-    assert caught.value.filename == str(tmp_path / "nosuch")
-
-
-def test_small_corpora_get_small_settings() -> None:
-    assert 900 < vocabulary_for(100_000, 16384) < 1100
-    assert vocabulary_for(1000, 16384) == 320
-    assert vocabulary_for(100_000_000, 16384) == 16384
-    assert lanes_and_window(40_000, 1) == (8, 64)
-    assert lanes_and_window(10**9, 1) == (64, 128)
-    assert lanes_and_window(10**9, 3) == (66, 128)
-    assert piece_bytes_for(100_000) == 1562
-    assert piece_bytes_for(10**9) == 65536
-
-
-SCRATCH = {"matrix_learning_rate": 0.01, "vector_learning_rate": 0.004, "decay_from": 0.15}
-PERSONAL = {"matrix_learning_rate": 0.0008, "vector_learning_rate": 0.0008, "decay_from": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("asked", "processes", "expected"),
-    [
-        # 40,000 tokens in steps of 8 x 64: eight epochs, or three of personalising, and an hour.
-        ({}, 1, {**SCRATCH, "lanes": 8, "window": 64, "minutes": 60, "steps": 625, "warmup_steps": 40}),
-        ({"base": "default"}, 1, {**PERSONAL, "lanes": 8, "window": 64, "minutes": 60, "steps": 235}),
-        # A budget that is given is the only one, and no epochs end it earlier.
-        ({"minutes": 5.0}, 1, {**SCRATCH, "minutes": 5, "steps": math.inf, "warmup_steps": 40}),
-        ({"steps": 30}, 1, {**SCRATCH, "minutes": math.inf, "steps": 30, "warmup_steps": 4}),
-        ({"minutes": 5.0, "steps": 30}, 1, {"minutes": 5, "steps": 30}),
-        ({"base": "default", "minutes": 5.0}, 1, {**PERSONAL, "minutes": 5, "steps": math.inf}),
-        ({"base": "default", "steps": 3000}, 1, {**PERSONAL, "minutes": math.inf, "steps": 3000, "warmup_steps": 40}),
-        # Epochs are counted in the steps there are: lanes rounded up to what the processes can share.
-        ({}, 3, {"lanes": 9, "window": 64, "minutes": 60, "steps": 556}),
-        ({"lanes": 5, "window": 32}, 2, {"lanes": 6, "window": 32, "minutes": 60, "steps": 1667}),
-        ({"base": "default", "lanes": 5}, 1, {"lanes": 5, "window": 64, "steps": 375}),
-    ],
-)
-def test_recipe_follows_from_what_was_asked_for_and_the_tokens(
-    asked: dict[str, float | str], processes: int, expected: dict[str, float]
-) -> None:
-    recipe = Request((Path("corpus"),), Path("m.safetensors"), **asked).recipe(40_000, processes)
-    assert {name: getattr(recipe, name) for name in expected} == pytest.approx(expected)

@@ -231,7 +231,7 @@ def test_killed_run_goes_on_to_the_same_weights_and_metrics(corpus: Path, tmp_pa
     assert second.step == 10
     second.run(validate)
     assert all(torch.equal(a, b) for a, b in zip(parameters(second), parameters(whole), strict=True))
-    for key in ("bits_per_byte", "heldout_bits_per_byte", "rate"):
+    for key in ("bits_per_byte", "heldout_bits_per_byte", "learning_rate_factor"):
         assert metrics(tmp_path / "cut", key) == metrics(tmp_path / "whole", key)
     assert [step for step, _ in metrics(tmp_path / "cut", "heldout_bits_per_byte")] == [5, 10, 15, 20]
 

@@ -202,11 +202,11 @@ class LlmzipFile(io.BufferedIOBase):
         return self._content().read1(BUFFER_SIZE if size < 0 else size)
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill `buffer`, and return how many bytes there were."""
+        """Fill `buffer` and return the number of bytes read."""
         return self._content().readinto(buffer)
 
     def readinto1(self, buffer: WriteableBuffer) -> int:
-        """Fill `buffer` as far as that takes little work."""
+        """Fill `buffer` with at most one read of the file below; return the number of bytes read."""
         return self._content().readinto1(buffer)
 
     def readline(self, size: int | None = -1) -> bytes:
@@ -235,7 +235,7 @@ class LlmzipFile(io.BufferedIOBase):
         return self._content().seek(offset, whence)
 
     def tell(self) -> int:
-        """Return how many bytes of content come before."""
+        """Return the position in the content."""
         return self._content().tell() if self.readable() else self._written
 
     def _open_file(self) -> BinaryIO:

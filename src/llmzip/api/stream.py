@@ -44,8 +44,8 @@ def _token_coder(model: Model, threads: int, device: str) -> TokenCoder:
 @functools.cache
 def _byte_coder() -> tuple[ByteCoder, bytes]:
     """Return the coder for frames without a language model, and the id of its initial state."""
-    initial_state, initial_id = registry.initial_state_for_bytes()
-    return ByteCoder(initial_state), initial_id
+    initial_state, initial_state_digest = registry.initial_state_for_bytes()
+    return ByteCoder(initial_state), initial_state_digest
 
 
 class _FrameProgress:
@@ -109,9 +109,9 @@ class FrameEncoder:
                     self._writer.write(content, last=last, payload=coded.payload, lane_bytes=coded.lane_bytes)
                     return
             else:
-                byte_coder, initial_id = _byte_coder()
+                byte_coder, initial_state_digest = _byte_coder()
                 if payload := byte_coder.encode(content, progress=self._progress):
-                    self._writer.write(content, last=last, payload=payload, initial_id=initial_id)
+                    self._writer.write(content, last=last, payload=payload, initial_state_digest=initial_state_digest)
                     return
         self._writer.write(content, last=last)
 
@@ -169,9 +169,9 @@ class FrameDecoder:
             frame.verify(frame.payload)
             return frame.payload
         if frame.header.kind == BYTES:
-            byte_coder, initial_id = _byte_coder()
+            byte_coder, initial_state_digest = _byte_coder()
             content = byte_coder.decode(frame.payload, frame.header.size, progress=self._progress)
-            frame.verify(content, initial_id)
+            frame.verify(content, initial_state_digest)
             return content
         archive = frame.archive or ArchiveHeader()
         loaded = registry.for_archive(archive.number, archive.model_id, self._model)
@@ -201,14 +201,11 @@ def compress_stream(
         progress: called with the number of bytes compressed since the last call.
     """
     encoder = FrameEncoder(dst, model=model, threads=threads, device=device, progress=progress)
-    source = PeekableStream(src)
-    content = source.take(FRAME_BYTES)
-    while True:
-        following = source.take(FRAME_BYTES) if len(content) == FRAME_BYTES else b""
-        encoder.write(content, last=not following)
-        if not following:
-            return
-        content = following
+    source, last = PeekableStream(src), False
+    while not last:
+        content = source.take(FRAME_BYTES)
+        last = len(content) < FRAME_BYTES or not source.peek(1)
+        encoder.write(content, last=last)
 
 
 def decompress_stream(

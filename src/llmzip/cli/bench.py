@@ -15,7 +15,7 @@ import click
 
 from llmzip.atomic_output import check_target, output_file
 from llmzip.cli import STOPPING
-from llmzip.cli.convert import MODEL_HELP, THREADS, model_option
+from llmzip.cli.options import MODEL_HELP, THREADS, model_option
 from llmzip.cli.runner import each, write
 from llmzip.errors import FileError
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 
 import llmzip
 from llmzip.atomic_output import check_target, output_file, standard_output
+from llmzip.cli.progress_bar import on_terminal, progress_bar
 from llmzip.cli.source import STANDARD, open_source, printable
 from llmzip.coding.progress import Progress
 from llmzip.container.format import MAGIC, MAX_HEAD
@@ -70,21 +71,21 @@ class Conversion(ABC):
     def conflict(self, count: int) -> str | None:
         """Return why these options cannot be used together for `count` files, None if they can."""
         if self.output is not None and self.stdout:
-            return "-o and -c exclude each other"
+            return "-o and -c cannot be used together"
         if self.output == "":
             return "-o needs the name of a file"
         if self.output and count > 1:
-            return "-o goes with one file"
+            return "-o takes one file"
         if self.output and self.output != STANDARD and self.recursive:
-            return "-o FILE does not go with -r"
+            return "-o FILE cannot be used with -r"
         if self.quiet and self.verbose:
-            return "-q and -v exclude each other"
+            return "-q and -v cannot be used together"
         if self.remove and (self.stdout or self.output == STANDARD):
-            return "--rm does not go with standard output"
+            return "--rm cannot be used with standard output"
         if self.verifies and (self.stdout or self.output == STANDARD):
-            return "--verify does not go with standard output"
+            return "--verify cannot be used with standard output"
         if self.remove and self.keep:
-            return "--rm and -k exclude each other"
+            return "--rm and -k cannot be used together"
         return None
 
     def run(self, name: str) -> None:
@@ -149,7 +150,7 @@ class Conversion(ABC):
         self, name: str, source: BinaryIO, status: os.stat_result, target: str | None
     ) -> Iterator[Progress | None]:
         """Show what is going on if a person is there to see it; no bar if the text is in its way."""
-        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+        if self.quiet or not on_terminal():
             yield None
             return
         from llmzip.jit import compiled_before
@@ -159,8 +160,6 @@ class Conversion(ABC):
         if self.no_progress or self._in_the_way(target):
             yield None
             return
-        from tqdm import tqdm
-
         total = None
         if stat.S_ISREG(status.st_mode):
             start = source.tell()
@@ -168,8 +167,8 @@ class Conversion(ABC):
             source.seek(start)
             if total is not None and self.verifies:
                 total *= 2
-        with tqdm(total=total, desc=printable(name), unit="B", unit_scale=True, leave=False) as bar:
-            yield bar.update
+        with progress_bar(printable(name), total) as progress:
+            yield progress
 
     def _verify(self, destination: BinaryIO, bar: Progress | None) -> None:
         """Decompress what has been written to a file; raises HardwareError unless the frames' checksums are right."""

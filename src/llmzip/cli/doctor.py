@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from llmzip.cli.convert import MODEL_TO_USE
+from llmzip.cli.options import MODEL_TO_USE
 from llmzip.cli.runner import each, write
 from llmzip.model import registry
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from llmzip.atomic_output import standard_output
-from llmzip.cli.convert import MODEL_TO_USE
+from llmzip.cli.options import MODEL_TO_USE
 from llmzip.cli.runner import each
 from llmzip.model import registry
 

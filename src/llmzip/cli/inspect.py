@@ -8,7 +8,8 @@ import sys
 import click
 
 from llmzip.atomic_output import check_target, output_file
-from llmzip.cli.convert import MODEL_TO_USE
+from llmzip.cli.options import MODEL_TO_USE
+from llmzip.cli.progress_bar import on_terminal, progress_bar
 from llmzip.cli.runner import each, write
 from llmzip.cli.source import open_source, printable
 from llmzip.errors import FileError
@@ -38,7 +39,7 @@ def inspect(file: str, page: str | None, force: bool, length: int, quiet: bool, 
       llmzip inspect book.txt
       llmzip inspect book.txt --html report.html
 
-    Tells what the text takes, what it would take by the language model alone, by contexts and
+    Reports what the text takes, what it would take by the language model alone, by contexts and
     matches alone, and with xz, and the costliest passages. The page colours every token by its cost,
     and shows what each predictor expected; it needs only a browser.
     """  # noqa: D301 - click needs the character \b
@@ -52,8 +53,6 @@ def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool,
         data = source.read(length or -1)
     if not data:
         raise FileError(name, "is empty: there is nothing to inspect")
-    from tqdm import tqdm
-
     from llmzip.coding.byte_coder import ByteCoder
     from llmzip.coding.token_coder import TokenCoder
     from llmzip.tools import inspection_report
@@ -61,8 +60,8 @@ def _inspect(name: str, page: str | None, force: bool, length: int, quiet: bool,
 
     plain = ByteCoder(registry.initial_state_for_bytes()[0])
     shown = printable(name)
-    with tqdm(total=len(data), desc=shown, unit="B", unit_scale=True, leave=False, disable=quiet or None) as bar:
-        found = look(TokenCoder(registry.load(model)), plain, data, progress=bar.update)
+    with progress_bar(shown, len(data), shown=not quiet and on_terminal()) as progress:
+        found = look(TokenCoder(registry.load(model)), plain, data, progress=progress)
     write(inspection_report.text_report(found, shown))
     if page is not None:
         with output_file(page, force=force) as stream:

@@ -10,7 +10,7 @@ import click
 
 import llmzip
 from llmzip.cli.conversion import SUFFIX
-from llmzip.cli.convert import FILES, RECURSIVE
+from llmzip.cli.options import FILES, RECURSIVE
 from llmzip.cli.runner import each, write
 from llmzip.cli.source import open_source, printable
 

@@ -79,10 +79,10 @@ def train(**options: Any) -> None:
         raise click.UsageError(f"the output must be called NAME{SUFFIX}")
     if base and any(options[name] is not None for name in shape):
         raise click.UsageError(
-            "--from keeps the model's shape: --arch, --size, --width, --layers, --hidden, --vocab do not go with it"
+            "--from keeps the model's shape: --arch, --size, --width, --layers, --hidden, --vocab are fixed"
         )
     if options["resume"] and options["force"]:
-        raise click.UsageError("--resume goes on and --force begins anew: give one of them")
+        raise click.UsageError("--resume continues a training and --force starts a new one: give one of them")
     if any((options[name] or 0) % 2 for name in ("width", "hidden")):
         raise click.UsageError("--width and --hidden must be even")
 

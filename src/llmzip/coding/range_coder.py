@@ -104,7 +104,7 @@ def bytes_at_most(state, bits):
 
 
 def bits_written(state: npt.NDArray[np.int64]) -> float:
-    """Return how many bits an encoder's interval has cost so far, fractions included."""
+    """Return the cost in bits of an encoder's interval so far, fractions included."""
     shifts = int(state[POSITION] + state[KEPT_FF]) + int(state[KEPT] >= 0)
     return 8 * shifts + 32 - log2(state[RANGE])
 

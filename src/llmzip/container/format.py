@@ -283,21 +283,23 @@ class Writer:
         last: bool,
         payload: bytes | None = None,
         lane_bytes: Sequence[int] = (),
-        initial_id: bytes | None = None,
+        initial_state_digest: bytes | None = None,
     ) -> None:
         """Write a frame; it is stored unless its `payload` is given.
 
-        With a payload, `lane_bytes` are the bytes of `content` in each lane if a model coded it, and `initial_id` is
-        the id of the mixer's initial state if none did.
+        With a payload, `lane_bytes` are the bytes of `content` in each lane if a model coded it, and
+        `initial_state_digest` is that of the mixer's initial state if none did.
         """
         number = self._trailer.count + 1
-        kind = STORED if payload is None else BYTES if initial_id is not None else MODEL
+        kind = STORED if payload is None else BYTES if initial_state_digest is not None else MODEL
         data = content if payload is None else payload
         header = FrameHeader(number, last, len(content), len(data), kind, tuple(lane_bytes))
         archive = ArchiveHeader() if last and number == 1 and kind != MODEL else self._archive
         head = archive.pack() if number == 1 else SYNC + pack_varint(number)
         head += header.pack()
-        checksum = content_checksum(header, head, content, self._digest if initial_id is None else initial_id)
+        checksum = content_checksum(
+            header, head, content, self._digest if initial_state_digest is None else initial_state_digest
+        )
         head_bytes = head + checksum.to_bytes(4, "little")
         self._stream.write(head_bytes + (zlib.crc32(head_bytes) & 0xFFFF).to_bytes(2, "little"))
         self._stream.write(data)

@@ -1,7 +1,7 @@
 """Bit histories: what a context remembers of a decision, in one byte, and the probability that follows from it.
 
 A *bit history* stands for the bits that came in a context: the exact bits of the first four, from then on
-how many zeros and ones there were, with the older evidence fading, and which came last. Histories are numbered
+the numbers of zeros and ones, with the older evidence fading, and which came last. Histories are numbered
 by the amount of evidence, 0 for none. What usually follows a history is learned while coding: an *adaptive
 probability* for each history of each context (PAQ's indirect modelling, Mahoney 2005).
 

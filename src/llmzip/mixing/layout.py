@@ -18,17 +18,17 @@ MOST_DICTIONARY_BYTES = 1 << 24  # of the text in a model
 
 
 def slots_for(size: int) -> int:
-    """Return how many slots a context gets for a frame of `size` bytes, a power of two."""
+    """Return the number of slots of a context for a frame of `size` bytes, a power of two."""
     return 1 << min(max(size.bit_length(), SLOT_BITS[0]), SLOT_BITS[1] - (size > LARGE_FRAME))
 
 
 def matches_for(size: int) -> int:
-    """Return how many hashes a match model remembers for a frame of `size` bytes, a power of two."""
+    """Return the number of hashes that a match model remembers for a frame of `size` bytes, a power of two."""
     return 1 << min(max(size.bit_length(), MATCH_BITS[0]), MATCH_BITS[1])
 
 
 def needed(size: int, *, model: bool) -> int:
-    """Return about how many bytes of memory it takes to decompress a frame of `size` bytes."""
+    """Return the memory in bytes, about, that decompressing a frame of `size` bytes takes."""
     contexts = CONTEXTS if model else CONTEXTS_WITHOUT_MODEL
     tables = slots_for(size) * contexts * SLOT_BYTES + matches_for(size) * MATCHES * 4
     return PROGRAM_BYTES + model * MODEL_BYTES + tables + 5 * size  # history of two bytes each, payload, content twice

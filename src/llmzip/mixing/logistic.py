@@ -11,6 +11,9 @@ from llmzip.jit import inlined
 STRETCHED_BIT = 256  # of a stretched probability stand for one bit
 LIMIT = 4095  # the largest stretched probability
 STRETCH_BITS = 12  # of the probabilities that the small stretch table knows
+APM_STEP_BITS = 9  # an APM has entries 2^9 stretched units apart
+APM_RATE_SHIFT = 6  # an entry moves by up to 2^-6 of its error
+FINE_BITS = 22  # of the probabilities in APMs
 
 
 def squash_table() -> npt.NDArray[np.int32]:
@@ -29,11 +32,6 @@ def stretch_table(squash: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
     """Return int16[65536], the inverse: the smallest x with squash(x) >= p, at most LIMIT."""
     x = np.searchsorted(squash, np.arange(1 << 16)) - LIMIT
     return np.minimum(x, LIMIT).astype(np.int16)
-
-
-APM_STEP_BITS = 9
-FINE_BITS = 22  # of the probabilities in maps
-APM_RATE_SHIFT = 6  # shift
 
 
 @inlined

@@ -115,11 +115,11 @@ def add_context_inputs(decision, lane, buffer, mixer):
     if part != core["part"]:
         enter_part(part, lane, buffer, mixer)
     for i in range(TOKEN_CONTEXTS):
-        core["cells"][i] = core["slot_offsets"][i] + (node_index & (BLOCK - 1))
+        core["history_offsets"][i] = core["slot_offsets"][i] + (node_index & (BLOCK - 1))
     for i in range(TOKEN_CONTEXTS, core["contexts"]):
-        core["cells"][i] = core["slot_offsets"][i] + cell
+        core["history_offsets"][i] = core["slot_offsets"][i] + cell
     for i in range(core["contexts"]):
-        history = mixer.slots[core["cells"][i]]
+        history = mixer.slots[core["history_offsets"][i]]
         core["history_states"][i] = history
         entry = np.int64(core["histories"][i, history])
         inputs[CONTEXT_INPUTS + 2 * i] = core["stretch_few"][entry >> (32 - STRETCH_BITS)]
@@ -233,7 +233,7 @@ def learn(bit, p1, node, mixer):
         history = core["history_states"][i]
         entry = np.int64(core["histories"][i, history])
         core["histories"][i, history] = adapted(entry, bit, core["learning_rates"], HISTORY_LIMIT)
-        mixer.slots[core["cells"][i]] = core["successors"][history, bit]
+        mixer.slots[core["history_offsets"][i]] = core["successors"][history, bit]
     for m in range(MATCHES):
         state = core["match_states"][m]
         if state >= 0:

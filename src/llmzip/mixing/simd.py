@@ -160,7 +160,7 @@ else:
         Args:
             weights: int32[n, m], contiguous, and `row` one of its rows.
             inputs: int32[m], contiguous; products must stay within int32.
-            count: how many, a multiple of WIDTH.
+            count: the number of elements, a multiple of WIDTH.
         """
         return _dot(weights, np.int64(row), inputs, np.int64(count))
 

@@ -47,8 +47,8 @@ CORE = np.dtype(
         ("final_weights", np.int32, (FINAL_WEIGHT_SETS, SELECTORS)),  # WEIGHT_BITS after the point
         ("model_apms", np.int32, (MODEL_APMS * STATES, APM_ENTRIES)),  # FINE_BITS
         ("hashed_apms", np.int32, (HASHED_APMS, APM_ENTRIES)),  # FINE_BITS, by what is known of the byte and two before
-        ("contexts", np.int64),  # how many are in use
-        ("width", np.int64),  # how many inputs
+        ("contexts", np.int64),  # in use, from the first
+        ("width", np.int64),  # inputs in use
         ("selectors", np.int64),  # weight sets in use at a time
         # The contexts of the current byte and token:
         ("bytes", np.int64, (BYTE_CONTEXTS,)),  # hashes
@@ -60,7 +60,7 @@ CORE = np.dtype(
         ("checks", np.int64, (CONTEXTS,)),
         ("slot_offsets", np.int64, (CONTEXTS,)),  # where the current ones begin
         # From predict to learn:
-        ("cells", np.int64, (CONTEXTS,)),  # where the bit histories are
+        ("history_offsets", np.int64, (CONTEXTS,)),  # where the bit histories are
         ("history_states", np.uint8, (CONTEXTS,)),  # the bit histories
         ("match_states", np.int64, (MATCHES,)),  # -1 for none
         ("guesses", np.int64, (MATCHES,)),  # bits

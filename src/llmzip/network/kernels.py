@@ -8,7 +8,10 @@ other rows of a batch.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from llmzip.jit import jit
 
@@ -41,6 +44,14 @@ def denormals_flushed(probe):
     return made == ZERO or read == ZERO
 
 
+class Products(NamedTuple):
+    """The products of a matrix with rows: `acc` int32 ``[B, n]``, the rows' scales ``[B]``, the weights' ``[n]``."""
+
+    acc: npt.NDArray[np.int32]
+    row_scales: npt.NDArray[np.float32]
+    scales: npt.NDArray[np.float32]
+
+
 @jit
 def absmax(row):
     """Return max |row|: on the bit patterns, where the maximum is an integer one and vectorises."""
@@ -56,6 +67,20 @@ def absmax(row):
 
 
 @jit
+def rounded(x):
+    """Return the integer nearest to |x| <= 2^22, ties to even."""
+    v = np.float32(x + ROUNDER)
+    return np.int32(np.float32(v - ROUNDER))
+
+
+@jit
+def clamped(x, bound):
+    """Return `x` limited to [-bound, bound]."""
+    x = bound if x > bound else x
+    return -bound if x < -bound else x
+
+
+@jit
 def quantise_to(peak, u, q):
     """Write int16 `q` in [-peak, peak] for the float32 row `u` and return its scale (Quantise 1-6)."""
     m = absmax(u)
@@ -63,9 +88,7 @@ def quantise_to(peak, u, q):
         m = SMALLEST
     r = np.float32(peak / m)
     for i in range(u.shape[0]):
-        v = np.float32(u[i] * r)
-        v = np.float32(v + ROUNDER)
-        q[i] = np.int16(np.int32(np.float32(v - ROUNDER)))
+        q[i] = np.int16(rounded(np.float32(u[i] * r)))
     return np.float32(m * np.float32(ONE / peak))
 
 
@@ -84,9 +107,7 @@ def normalise_row(x, inverse_width, n):
     r = np.float32(NORM_PEAK / m)
     total = np.int32(0)
     for i in range(x.shape[0]):
-        v = np.float32(x[i] * r)
-        v = np.float32(v + ROUNDER)
-        k = np.int32(np.float32(v - ROUNDER))
+        k = rounded(np.float32(x[i] * r))
         total += np.int32(k * k)
     if total < 1:
         total = np.int32(1)
@@ -124,10 +145,7 @@ def add_residual(x, acc, s, scales):
         for i in range(d):
             y = np.float32(np.float32(acc[row, i]) * s[row])
             y = np.float32(y * scales[i])
-            v = np.float32(x[row, i] + y)
-            v = RESIDUAL_BOUND if v > RESIDUAL_BOUND else v
-            v = -RESIDUAL_BOUND if v < -RESIDUAL_BOUND else v
-            x[row, i] = v
+            x[row, i] = clamped(np.float32(x[row, i] + y), RESIDUAL_BOUND)
 
 
 @jit
@@ -179,9 +197,28 @@ def join(high, low):
 def linear(acc, s, scale):
     """Return a product's output in float32, clamped (Linear 2-4, and the clamp of Recur and Square)."""
     y = np.float32(np.float32(acc) * s)
-    y = np.float32(y * scale)
-    y = LINEAR_BOUND if y > LINEAR_BOUND else y
-    return -LINEAR_BOUND if y < -LINEAR_BOUND else y
+    return clamped(np.float32(y * scale), LINEAR_BOUND)
+
+
+@jit
+def half_ratio(x):
+    """Return half of x / (1 + |x|), the odd part of the algebraic sigmoid (Half ratio 1-3)."""
+    b = np.float32(np.abs(x) + ONE)
+    b = np.float32(x / b)
+    return np.float32(HALF * b)
+
+
+@jit
+def gate(x):
+    """Return the algebraic sigmoid of `x` (Gate 1-2)."""
+    return np.float32(HALF + half_ratio(x))
+
+
+@jit
+def leak_of(x):
+    """Return the squared complement of the gate, its long tail (Leak 1-3)."""
+    w = np.float32(HALF - half_ratio(x))
+    return np.float32(w * w)
 
 
 @jit
@@ -199,22 +236,13 @@ def recur(acc, s, scales, forget_bias, h, q, s_out, scratch):
             z = linear(acc[row, i], scale, scales[i])
             f = linear(acc[row, d + i], scale, scales[d + i])
             g = linear(acc[row, 2 * d + i], scale, scales[2 * d + i])
-            f = np.float32(f + forget_bias[i])
-            b = np.float32(np.abs(f) + ONE)
-            c = np.float32(f / b)
-            c = np.float32(HALF * c)
-            w = np.float32(HALF - c)
-            leak = np.float32(w * w)
+            leak = leak_of(np.float32(f + forget_bias[i]))
             k = np.float32(ONE - leak)
             kept = np.float32(k * state[i])
             new = np.float32(leak * z)
             v = np.float32(kept + new)
             state[i] = v
-            b = np.float32(np.abs(g) + ONE)
-            c = np.float32(g / b)
-            c = np.float32(HALF * c)
-            c = np.float32(HALF + c)
-            c = np.float32(g * c)
+            c = np.float32(g * gate(g))
             out[i] = np.float32(v * c)
         s_out[row] = quantise_row(out, q[row])
 

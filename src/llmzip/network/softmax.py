@@ -12,7 +12,7 @@ import numpy as np
 
 from llmzip.exp2 import LOGIT_BITS
 from llmzip.jit import inlined
-from llmzip.network.kernels import ROUNDER
+from llmzip.network.kernels import clamped, rounded
 
 LOGIT_BOUND = np.float32(2.0**20)
 DEEPEST_SHIFT = 31
@@ -33,11 +33,7 @@ def running_sums(acc, scale, scales, exp2, sums):
     peak = np.int32(-(1 << 30))
     for i in range(choices):
         x = np.float32(np.float32(acc[i]) * scale)
-        x = np.float32(x * scales[i])
-        x = LOGIT_BOUND if x > LOGIT_BOUND else x
-        x = -LOGIT_BOUND if x < -LOGIT_BOUND else x
-        x = np.float32(x + ROUNDER)
-        logit = np.int32(np.float32(x - ROUNDER))
+        logit = rounded(clamped(np.float32(x * scales[i]), LOGIT_BOUND))
         acc[i] = logit
         peak = logit if logit > peak else peak
     # Two loops, because this one can be vectorised and the sum cannot.
@@ -58,7 +54,7 @@ def running_sums(acc, scale, scales, exp2, sums):
 def multiply(weights, first, q, acc):
     """Write the products of `weights` int8 ``[V, d]`` rows from `first` on with the row `q` ``[d]``.
 
-    `acc` int32[n] says how many rows. Rows of 8 bits and of 12 fit: |acc| < 2^28 for d <= 2048.
+    `acc` int32[n] has an element for each row. Rows of 8 bits and of 12 fit: |acc| < 2^28 for d <= 2048.
     """
     width = len(q)
     for i in range(len(acc)):

@@ -202,7 +202,7 @@ def _best(row: Floats, texts: list[bytes]) -> tuple[Guess, ...]:
 
 
 def _match(frame: FrameCoder, lane: int) -> tuple[bytes, int]:
-    """Return what the longest repeat known to a lane goes on with, and how many bytes it agrees on; b"" for none.
+    """Return what the longest repeat known to a lane goes on with, and its length in bytes; b"" and 0 for none.
 
     The text of the model's dictionary, the last lane, is not shown.
     """

@@ -252,7 +252,7 @@ def _move_table(old: tuple[Ints, Ints, Ids], table: Table) -> None:
 
 @jit
 def _apply(words: Words, table: Table, left: Int, right: Int, token: Int, touched: Ints) -> Int:
-    """Merge the pair into *token* in the words of its chain; fill *touched* and return how many it holds."""
+    """Merge the pair into *token* in the words of its chain; fill *touched* and return its length."""
     symbols, starts, lengths, counts = words
     keys, pair_counts, heads, stamps, link_word, link_next, state = table
     state[2] += 1

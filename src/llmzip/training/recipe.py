@@ -51,12 +51,12 @@ class Recipe:
 
 
 def vocabulary_for(text_bytes: int, most: int) -> int:
-    """Return how many tokens a corpus can teach: 1,024 for 100 KB, 4,096 for 1 MB, `most` from a few MB on."""
+    """Return the vocabulary size that a corpus can teach: 1,024 for 100 KB, 4,096 for 1 MB, `most` from a few MB on."""
     return max(LEAST_VOCAB, min(most, int(1024 * (text_bytes / 100_000) ** 0.6)))
 
 
 def clusters_for(vocab: int) -> int:
-    """Return how many classes the head's first level has: about those that make a step cheapest."""
+    """Return the number of classes of the head's first level: about the one that makes a step cheapest."""
     return min(256, max(16, 2 * math.isqrt(vocab)))
 
 

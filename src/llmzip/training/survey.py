@@ -135,7 +135,7 @@ def _domain(file: Path, root: Path) -> str:
 
 
 def _trained(sizes: np.ndarray, seed: int) -> np.ndarray:
-    """Return how many leading bytes of each document are trained on."""
+    """Return the number of leading bytes of each document that are trained on."""
     total = int(sizes.sum())
     goal = min(HELDOUT_BYTES, int(HELDOUT_SHARE * total))
     trained = sizes.copy()

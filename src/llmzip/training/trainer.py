@@ -105,7 +105,7 @@ class Trainer:
             Muon(matrices, lr=recipe.matrix_learning_rate),
             torch.optim.AdamW(others, lr=recipe.vector_learning_rate, betas=(0.9, 0.97), weight_decay=0.0, fused=True),
         ]
-        self.rates = [recipe.matrix_learning_rate, recipe.vector_learning_rate]
+        self.learning_rates = [recipe.matrix_learning_rate, recipe.vector_learning_rate]
         self.objective = self.workers.wrap(Objective(self.model))
         self.lanes = self.workers.share(recipe.lanes)
         self.state = self.model.initial_state(self.lanes.stop - self.lanes.start)
@@ -157,7 +157,7 @@ class Trainer:
             loss, self.state = self.objective(*mine, self.state)
         loss.backward()
         factor = self._learning_rate_factor()
-        for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
+        for optimiser, rate in zip(self.optimisers, self.learning_rates, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
             optimiser.step()
@@ -222,7 +222,7 @@ class Trainer:
             "tokens": self.tokens,
             "bits_per_token": bits / tokens,
             "bits_per_byte": bits / size,
-            "rate": self._learning_rate_factor(),
+            "learning_rate_factor": self._learning_rate_factor(),
             "tokens_per_second": tokens / seconds if seconds else None,
             "minutes": self.elapsed / 60,
             "cpu_minutes": self.cpu_seconds / 60,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmzip.jit import jit
-from llmzip.network.architectures.gates import bounded, gate, leak_of, softsign, sum3
+from llmzip.network.architectures.gates import output, preactivation, softsign, sum3
 from llmzip.network.architectures.recurrent import RecurrentLayer, RecurrentMixer, shapes_for
-from llmzip.network.kernels import ONE, linear
+from llmzip.network.kernels import LINEAR_BOUND, ONE, clamped, gate, leak_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,21 +21,19 @@ class GruLayer(RecurrentLayer):
 
 
 @jit
-def cell(acc, s, scales, back, s_back, scales_back, bias, h):
-    """Take one step of all lanes (Gru 1-13): `acc` and `back` int32 ``[B, 3 d]``, `h` float32 ``[B, d]`` updated."""
+def cell(inward, back, bias, h):
+    """Take one step of all lanes (Gru 1-13): Products of 3 d outputs; `h` float32 ``[B, d]`` updated."""
     lanes, d = h.shape
     for b in range(lanes):
         for i in range(d):
-            j = i + d
-            f = sum3(linear(acc[b, j], s[b], scales[j]), linear(back[b, j], s_back[b], scales_back[j]), bias[j])
-            j += d
-            r = sum3(linear(acc[b, j], s[b], scales[j]), linear(back[b, j], s_back[b], scales_back[j]), bias[j])
-            past = np.float32(linear(back[b, i], s_back[b], scales_back[i]) * gate(r))
-            z = softsign(sum3(linear(acc[b, i], s[b], scales[i]), past, bias[i]))
+            f = preactivation(inward, back, bias, b, d + i)
+            r = preactivation(inward, back, bias, b, 2 * d + i)
+            past = np.float32(output(back, b, i) * gate(r))
+            z = softsign(sum3(output(inward, b, i), past, bias[i]))
             leak = leak_of(f)
             kept = np.float32(np.float32(ONE - leak) * h[b, i])
             new = np.float32(leak * z)
-            h[b, i] = bounded(np.float32(kept + new))
+            h[b, i] = clamped(np.float32(kept + new), LINEAR_BOUND)
 
 
 class GruMixer(RecurrentMixer):

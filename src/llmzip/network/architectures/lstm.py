@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmzip.jit import jit
-from llmzip.network.architectures.gates import bounded, gate, leak_of, softsign, sum3
+from llmzip.network.architectures.gates import preactivation, softsign
 from llmzip.network.architectures.recurrent import RecurrentLayer, RecurrentMixer, shapes_for
-from llmzip.network.kernels import ONE, linear
+from llmzip.network.kernels import LINEAR_BOUND, ONE, clamped, gate, leak_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,23 +21,19 @@ class LstmLayer(RecurrentLayer):
 
 
 @jit
-def cell(acc, s, scales, back, s_back, scales_back, bias, h, c):
-    """Take one step of all lanes (Lstm 1-13): `acc` and `back` int32 ``[B, 4 d]``, `h` and `c` ``[B, d]`` updated."""
+def cell(inward, back, bias, h, c):
+    """Take one step of all lanes (Lstm 1-13): Products of 4 d outputs; `h` and `c` float32 ``[B, d]`` updated."""
     lanes, d = h.shape
     for b in range(lanes):
         for i in range(d):
-            j = i
-            z = sum3(linear(acc[b, j], s[b], scales[j]), linear(back[b, j], s_back[b], scales_back[j]), bias[j])
-            j += d
-            g = sum3(linear(acc[b, j], s[b], scales[j]), linear(back[b, j], s_back[b], scales_back[j]), bias[j])
-            j += d
-            f = sum3(linear(acc[b, j], s[b], scales[j]), linear(back[b, j], s_back[b], scales_back[j]), bias[j])
-            j += d
-            o = sum3(linear(acc[b, j], s[b], scales[j]), linear(back[b, j], s_back[b], scales_back[j]), bias[j])
+            z = preactivation(inward, back, bias, b, i)
+            g = preactivation(inward, back, bias, b, d + i)
+            f = preactivation(inward, back, bias, b, 2 * d + i)
+            o = preactivation(inward, back, bias, b, 3 * d + i)
             keep = np.float32(ONE - leak_of(f))
             kept = np.float32(keep * c[b, i])
             new = np.float32(gate(g) * softsign(z))
-            c[b, i] = bounded(np.float32(kept + new))
+            c[b, i] = clamped(np.float32(kept + new), LINEAR_BOUND)
             h[b, i] = np.float32(gate(o) * softsign(c[b, i]))
 
 

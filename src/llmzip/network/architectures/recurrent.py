@@ -10,7 +10,7 @@ import numpy as np
 
 from llmzip.jit import jit
 from llmzip.network import kernels
-from llmzip.network.kernels import quantise_row
+from llmzip.network.kernels import Products, quantise_row
 from llmzip.network.weights import Matrix, OtherLayer
 
 
@@ -63,11 +63,12 @@ class RecurrentMixer:
         product(layer.token_in, q, acc)
         q_back, s_back = np.empty(h.shape, np.int16), np.empty(len(h), np.float32)
         quantise_rows(h, q_back, s_back)
-        scales = layer.token_in.scale, layer.token_back.scale
+        returned = Products(back, s_back, layer.token_back.scale)
         for at in range(0, len(x), len(h)):
             now = slice(at, at + len(h))
             product(layer.token_back, q_back, back)
-            self.cell(acc[now], s[now], scales[0], back, s_back, scales[1], layer.token_bias, *self._states)
+            inward = Products(acc[now], s[now], layer.token_in.scale)
+            self.cell(inward, returned, layer.token_bias, *self._states)
             quantise_rows(h, q_back, s_back)
             q[now], s[now] = q_back, s_back
         product(layer.token_out, q, work.acc)

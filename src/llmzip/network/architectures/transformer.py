@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from llmzip.exp2 import exp2_table
 from llmzip.jit import jit
 from llmzip.network import kernels
-from llmzip.network.kernels import ROUNDER, linear, quantise_row
+from llmzip.network.kernels import Products, clamped, linear, quantise_row, rounded
 from llmzip.network.weights import Matrix, OtherLayer
 
 WINDOW = 128  # tokens that a token attends to, itself included
@@ -47,65 +48,75 @@ class TransformerLayer(OtherLayer):
     token_out: Matrix  # [d, d]
 
 
-@jit
-def rounded(x):
-    """Return the integer nearest to |x| <= 2^22, ties to even."""
-    v = np.float32(x + ROUNDER)
-    return np.int32(np.float32(v - ROUNDER))
+class Query(NamedTuple):
+    """A row's query: `q` int16 ``[d]`` and a scale for each head, float32."""
+
+    q: npt.NDArray[np.int16]
+    scales: npt.NDArray[np.float32]
+
+
+class Window(NamedTuple):
+    """What the lanes attend to; the token at position p of a lane is in slot p mod WINDOW.
+
+    Attributes:
+        keys: int16[lanes, WINDOW, d].
+        key_scales: float32[lanes, WINDOW, heads].
+        values: int32[lanes, WINDOW, d].
+    """
+
+    keys: npt.NDArray[np.int16]
+    key_scales: npt.NDArray[np.float32]
+    values: npt.NDArray[np.int32]
 
 
 @jit
-def take_in(acc, s, scales, query, query_scale, keys, key_scales, values):
+def take_in(acc, s, scales, query, lane, slot, window):
     """Quantise one row's query and key by heads, and its values (Transformer 1-5).
 
-    `acc` int32 ``[3 d]`` is the row's product, `s` its scale. Written are `query` int16 ``[d]`` and `query_scale`
-    float32 ``[heads]``, and the slot of the window that the token takes: `keys` int16 ``[d]``, `key_scales`
-    float32 ``[heads]``, `values` int32 ``[d]``.
+    `acc` int32 ``[3 d]`` is the row's product, `s` its scale. Written are `query` and the slot of the window that the
+    token takes.
     """
-    d, heads = len(query), len(query_scale)
+    d, heads = len(query.q), len(query.scales)
     each = d // heads
+    keys, values = window.keys[lane, slot], window.values[lane, slot]
     row = np.empty(each, np.float32)
     for head in range(heads):
         part = slice(head * each, head * each + each)
         for i in range(each):
             y = np.float32(np.float32(acc[head * each + i]) * s)
             row[i] = np.float32(y * scales[head * each + i])
-        query_scale[head] = quantise_row(row, query[part])
+        query.scales[head] = quantise_row(row, query.q[part])
         for i in range(each):
             j = d + head * each + i
             row[i] = linear(acc[j], s, scales[j])
-        key_scales[head] = quantise_row(row, keys[part])
+        window.key_scales[lane, slot, head] = quantise_row(row, keys[part])
     for i in range(d):
-        y = linear(acc[2 * d + i], s, scales[2 * d + i])
-        y = VALUE_BOUND if y > VALUE_BOUND else y
-        y = -VALUE_BOUND if y < -VALUE_BOUND else y
+        y = clamped(linear(acc[2 * d + i], s, scales[2 * d + i]), VALUE_BOUND)
         values[i] = rounded(np.float32(y * VALUE_UNITS))
 
 
 @jit
-def attend(position, query, query_scale, keys, key_scales, values, distance, exp2, out):
-    """Write one row's mean of the values in the window (Transformer 6-17); `out` float32 ``[d]``.
+def attend(position, query, lane, window, distance, exp2, out):
+    """Write one row's mean of the values in its lane's window (Transformer 6-17); `out` float32 ``[d]``.
 
-    `position` counts the lane's tokens; the token at position p is in slot p mod WINDOW of `keys` ``[WINDOW, d]``,
-    `key_scales` and `values`.
+    `position` counts the lane's tokens.
     """
-    window, d = keys.shape
-    heads = len(query_scale)
+    keys, key_scales, values = window.keys[lane], window.key_scales[lane], window.values[lane]
+    slots, d = keys.shape
+    heads = len(query.scales)
     each = d // heads
-    visible = min(position + 1, window)
+    visible = min(position + 1, slots)
     score = np.empty(visible, np.int32)
     for head in range(heads):
         first = head * each
         peak = np.int32(-(1 << 30))
         for back in range(visible):
-            slot = (position - back) % window
+            slot = (position - back) % slots
             dot = np.int32(0)
             for i in range(first, first + each):
-                dot += np.int32(query[i]) * np.int32(keys[slot, i])
-            x = np.float32(np.float32(dot) * query_scale[head])
-            x = np.float32(x * key_scales[slot, head])
-            x = SCORE_BOUND if x > SCORE_BOUND else x
-            x = -SCORE_BOUND if x < -SCORE_BOUND else x
+                dot += np.int32(query.q[i]) * np.int32(keys[slot, i])
+            x = np.float32(np.float32(dot) * query.scales[head])
+            x = clamped(np.float32(x * key_scales[slot, head]), SCORE_BOUND)
             score[back] = np.int32(rounded(x) + distance[head, back])
             peak = max(peak, score[back])
         total = np.int64(0)
@@ -118,23 +129,24 @@ def attend(position, query, query_scale, keys, key_scales, values, distance, exp
         for i in range(first, first + each):
             mass = np.int64(0)
             for back in range(visible):
-                mass += np.int64(score[back]) * np.int64(values[(position - back) % window, i])
+                mass += np.int64(score[back]) * np.int64(values[(position - back) % slots, i])
             mean = np.float32(np.float32(mass) / divisor)
             out[i] = np.float32(mean * VALUE_UNIT)
 
 
 @jit
-def attend_rows(position, acc, s, scales, keys, key_scales, values, distance, exp2, q):
-    """Run the rows of `acc` int32 ``[T * B, 3 d]`` in time order; the first is at `position`. Updates `q` and `s`."""
-    lanes, d = keys.shape[0], keys.shape[2]
-    query, out = np.empty(d, np.int16), np.empty(d, np.float32)
-    query_scale = np.empty(key_scales.shape[2], np.float32)
+def attend_rows(position, products, window, distance, exp2, q):
+    """Run the rows of `products` ``[T * B, 3 d]`` in time order; the first is at `position`.
+
+    Updated are `window`, `q` int16 ``[T * B, d]`` and the scales of the rows.
+    """
+    lanes, slots, d = window.keys.shape
+    s, out = products.row_scales, np.empty(d, np.float32)
+    query = Query(np.empty(d, np.int16), np.empty(window.key_scales.shape[2], np.float32))
     for row in range(q.shape[0]):
         lane, at = row % lanes, position + row // lanes
-        slot = at % keys.shape[1]
-        here = keys[lane, slot], key_scales[lane, slot], values[lane, slot]
-        take_in(acc[row], s[row], scales, query, query_scale, here[0], here[1], here[2])
-        attend(at, query, query_scale, keys[lane], key_scales[lane], values[lane], distance, exp2, out)
+        take_in(products.acc[row], s[row], products.scales, query, lane, at % slots, window)
+        attend(at, query, lane, window, distance, exp2, out)
         s[row] = quantise_row(out, q[row])
 
 
@@ -145,9 +157,11 @@ class TransformerMixer:
         d = len(layer.channel_shift)
         heads = heads_for(d)
         self._layer, self._position, self._exp2 = layer, 0, exp2_table()
-        self._keys = np.zeros((lanes, WINDOW, d), np.int16)
-        self._key_scales = np.zeros((lanes, WINDOW, heads), np.float32)
-        self._values = np.zeros((lanes, WINDOW, d), np.int32)
+        self._window = Window(
+            np.zeros((lanes, WINDOW, d), np.int16),
+            np.zeros((lanes, WINDOW, heads), np.float32),
+            np.zeros((lanes, WINDOW, d), np.int32),
+        )
         units = np.rint(layer.token_distance * np.float32(4096)).astype(np.int32)
         self._distance = units.reshape(heads, WINDOW)
 
@@ -156,8 +170,8 @@ class TransformerMixer:
         layer, x, q, s = self._layer, work.x, work.q, work.s
         kernels.normalised_input(x, inverse_width, q, s, work.scratch)
         product(layer.token_in, q, work.acc_in)
-        scales, window = layer.token_in.scale, (self._keys, self._key_scales, self._values)
-        attend_rows(self._position, work.acc_in, s, scales, *window, self._distance, self._exp2, q)
-        self._position += len(x) // len(self._keys)
+        products = Products(work.acc_in, s, layer.token_in.scale)
+        attend_rows(self._position, products, self._window, self._distance, self._exp2, q)
+        self._position += len(x) // len(self._window.keys)
         product(layer.token_out, q, work.acc)
         kernels.add_residual(x, work.acc, s, layer.token_out.scale)

@@ -1,0 +1,57 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from llmzip.model import registry
+
+Command = Callable[..., None]
+
+
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds `options` in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+# Unreadable files are for the command to report, one by one.
+FILES = click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(readable=False))
+RECURSIVE = click.option("-r", "--recursive", is_flag=True, help="Take the files in folders, and below.")
+THREADS = click.option(
+    "-T",
+    "--threads",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    envvar="LLMZIP_THREADS",
+    show_envvar=True,
+    help="Use N threads, 0 for one per core. The result does not depend on it.",
+)
+MODEL_HELP = "Use this model."
+
+
+def complete_model(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the models whose names go on like that, and leave files to the shell."""
+    names = [name for name in registry.available() if name.startswith(incomplete)]
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+
+def model_option(**settings: Any) -> Callable[[Command], Command]:
+    """Return the option -m."""
+    return click.option(
+        "-m", "--model", **{"metavar": "NAME|FILE", "help": MODEL_HELP, "shell_complete": complete_model, **settings}
+    )
+
+
+MODEL_TO_USE = model_option(envvar="LLMZIP_MODEL", show_envvar=True)
+MODEL_OF_ARCHIVE = model_option()  # which names its model: no environment variable overrides it
