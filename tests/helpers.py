@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import itertools
 import os
 import random
+import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -103,6 +105,22 @@ def main() -> None:
     from llmzip.cli import main
 
     main()
+
+
+def start(*args: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process with the codec of the tests."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*COMMAND, *args], env=ENVIRONMENT, **{**pipes, **options})
+
+
+def written_so_far(process: Any, folder: Path) -> int:
+    """Return the size of the output that a process has open, which may have no name yet."""
+    sizes = [0]
+    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(descriptor).startswith(str(folder)):
+                sizes.append(descriptor.stat().st_size)
+    return max(sizes)
 
 
 def script(name: str) -> ModuleType:

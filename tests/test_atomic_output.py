@@ -1,8 +1,11 @@
+"""Output files that appear under their names only when they are complete."""
+
 import errno
 import os
 import resource
 import stat
 import threading
+from functools import partial
 
 import pytest
 
@@ -11,12 +14,16 @@ from llmzip.atomic_output import output_file
 from llmzip.errors import FileError
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty working folder, in which no temporary file may be left."""
+@pytest.fixture(autouse=True, params=["unnamed", "temporary", "without /proc"])
+def folder(request, tmp_path, monkeypatch):
+    """An empty working folder, in which no temporary file may be left, on each kind of system."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    if request.param == "temporary":
+        monkeypatch.delattr(os, "O_TMPFILE")
+    elif request.param == "without /proc":
+        monkeypatch.setattr(atomic_output, "DESCRIPTORS", "/nosuch")
     yield folder
     assert [name for name in os.listdir(folder) if name.startswith(".llmzip")] == []
 
@@ -43,14 +50,13 @@ def test_the_name_appears_at_the_end(folder):
         file.write(b"da")
         assert not os.path.exists("out")
         file.write(b"ta")
-        assert len(os.listdir(folder)) == 1
+        assert not os.path.exists("out")
     assert (folder / "out").read_bytes() == b"data"
 
 
-def test_permissions_and_times_are_copied(folder, source):
+def test_permissions_and_times_are_copied(source):
     with output_file("out", source=source) as file:
-        (temporary,) = folder.glob(".llmzip-*")
-        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
         file.write(b"data")
     status = os.stat("out")
     assert stat.S_IMODE(status.st_mode) == 0o640
@@ -78,7 +84,7 @@ def test_another_group_gets_no_more_than_all_others(source, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EPERM, "no")
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "fchown", refuse)
     write("out", source=source)
     assert stat.S_IMODE(os.stat("out").st_mode) == 0o600
 
@@ -116,11 +122,14 @@ def test_a_file_created_meanwhile_is_not_overwritten(folder):
     assert (folder / "out").read_bytes() == b"early"
 
 
-def test_file_systems_without_links(folder, monkeypatch):
-    def refuse(*_):
+@pytest.mark.parametrize("renames", [True, False], ids=["renames to a new name", "renames only"])
+def test_file_systems_without_links(folder, monkeypatch, renames):
+    def refuse(*_, **__):
         raise PermissionError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)
+    if not renames:
+        monkeypatch.setattr(atomic_output, "_renameat2", lambda *_: False)
     write("out")
     assert (folder / "out").read_bytes() == b"data"
     with pytest.raises(FileExistsError):
@@ -207,17 +216,142 @@ def test_a_full_disk_leaves_nothing(folder, size):
     assert os.listdir(folder) == []
 
 
-def test_everything_is_on_disk_before_it_has_its_name(monkeypatch):
+def test_everything_is_on_disk_before_it_has_its_name(monkeypatch, request):
     calls = []
     for name in ("fsync", "link", "replace"):
         real = getattr(os, name)
 
-        def record(*args, name=name, real=real):
+        def record(*args, name=name, real=real, **options):
             what = "folder" if name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode) else ""
             calls.append(name + what)
-            return real(*args)
+            return real(*args, **options)
 
         monkeypatch.setattr(atomic_output.os, name, record)
     write("out")
     write("out", force=True)
-    assert calls == ["fsync", "link", "fsyncfolder", "fsync", "replace", "fsyncfolder"]
+    linked = ["link"] if request.node.callspec.params["folder"] == "unnamed" else []
+    assert calls == ["fsync", "link", "fsyncfolder", "fsync", *linked, "replace", "fsyncfolder"]
+
+
+def temporaries(folder):
+    return list(folder.glob(".llmzip-*"))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_in_the_place_of_the_temporary_file_is_found(folder, source, force):
+    """Whoever may rename in the folder must not have another file's mode, owner and content changed."""
+    victim = folder / "victim"
+    victim.write_bytes(b"victim")
+    victim.chmod(0o600)
+    before = victim.stat()
+
+    def swap():
+        for temporary in temporaries(folder):
+            temporary.unlink()
+            temporary.symlink_to("victim")
+
+    write_ = partial(write, "out", during=swap, source=source, force=force)
+    if temporaries_are_used(folder):
+        with pytest.raises(FileError, match="was replaced"):
+            write_()
+    else:
+        write_()
+        assert (folder / "out").read_bytes() == b"data"
+    after = victim.stat()
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns, after.st_size) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_mtime_ns,
+        before.st_size,
+    )
+
+
+def temporaries_are_used(folder):
+    """Return whether files have a temporary name on this system, which may be one that the test pretends."""
+    with output_file("probe"):
+        return bool(temporaries(folder))
+
+
+def test_nothing_in_the_folder_shows_a_file_that_is_not_complete(folder, request):
+    unnamed = request.node.callspec.params["folder"] == "unnamed"
+    with output_file("out") as file:
+        file.write(b"x" * 1_000_000)
+        assert len(temporaries(folder)) == (0 if unnamed else 1)
+
+
+def test_a_folder_that_is_renamed_meanwhile_keeps_its_file(folder):
+    (folder / "sub").mkdir()
+    write("sub/out", during=lambda: (folder / "sub").rename(folder / "moved"))
+    assert (folder / "moved" / "out").read_bytes() == b"data"
+
+
+def test_what_was_written_can_be_read_through_its_descriptor():
+    with output_file("out") as file:
+        file.write(b"data")
+        file.flush()
+        assert os.pread(file.fileno(), 9, 0) == b"data"
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_a_failing_disk_is_an_error_and_one_that_cannot_tell_is_not(folder, monkeypatch, which):
+    real = os.fsync
+
+    def fail_with(number):
+        def fsync(descriptor):
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode) == (which == "folder"):
+                raise OSError(number, os.strerror(number))
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    fail_with(errno.EINVAL)
+    write("first")
+    fail_with(errno.EIO)
+    with pytest.raises(OSError, match="Input/output error") as info:
+        write("second")
+    assert info.value.filename == "second"
+    assert (folder / "first").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("stopped", ["by an exception", "by a signal"])
+def test_stopped_between_claim_and_name_no_empty_file_is_left(folder, monkeypatch, stopped):
+    """On file systems that can neither link nor rename to a new name only."""
+    monkeypatch.setattr(atomic_output._NewFile, "_link", lambda *_: False)
+    monkeypatch.setattr(atomic_output, "_renameat2", lambda *_: False)
+
+    def stop(*_, **__):
+        assert (folder / "out").read_bytes() == b""
+        if stopped == "by a signal":
+            atomic_output.remove_unfinished()
+            assert os.listdir(folder) == []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write("out")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "pointer"])
+@pytest.mark.parametrize("force", [False, True])
+def test_open_descriptors_are_appended_to(folder, name, force):
+    (folder / "app").write_bytes(b"before ")
+    with open("app", "ab") as open_file:
+        os.symlink(f"/dev/fd/{open_file.fileno()}", "pointer")
+        write(name.format(open_file.fileno()), force=force)
+        open_file.write(b" after")
+    assert (folder / "app").read_bytes() == b"before data after"
+
+
+def test_the_descriptor_of_the_input_is_refused(folder):
+    (folder / "app").write_bytes(b"before")
+    with open("app", "ab") as open_file, pytest.raises(FileError, match="is the input file"):
+        write(f"/dev/fd/{open_file.fileno()}", source=os.fstat(open_file.fileno()))
+
+
+def test_a_device_that_becomes_a_file_meanwhile_is_not_written_to(folder, monkeypatch):
+    (folder / "precious").write_bytes(b"before")
+    monkeypatch.setattr(atomic_output, "check_target", lambda *_, **__: False)
+    with pytest.raises(FileError, match="was replaced"):
+        write("precious")
+    assert (folder / "precious").read_bytes() == b"before"

@@ -1,3 +1,4 @@
+import errno
 import importlib
 import io
 import json
@@ -10,14 +11,13 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import helpers
 import pytest
-from helpers import COMMAND, ENVIRONMENT
+from helpers import COMMAND, ENVIRONMENT, start
 from texts import noise, words
 
 import llmzip
@@ -74,12 +74,6 @@ def text(folder):
     path.chmod(0o640)
     os.utime(path, ns=(1_000_000_001, 2_000_000_002))
     return path
-
-
-def start(*args, **options):
-    """Start a process with the codec of the tests."""
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *args], env=ENVIRONMENT, **{**pipes, **options})
 
 
 OK = Result(0, b"", "")
@@ -584,34 +578,6 @@ def test_the_module_runs():
     assert done.stdout == f"llmzip {llmzip.__version__}\n".encode()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-@pytest.mark.parametrize("force", [False, True])
-def test_signals_leave_nothing_half_written(folder, number, code, force):
-    if force:
-        Path("out.lz").write_bytes(b"before")
-    process = start("compress", *(["-f"] if force else []), "-o", "out.lz", stdin=subprocess.PIPE)
-    process.stdin.write(noise(200_000))
-    process.stdin.flush()
-    deadline = time.monotonic() + 20
-    while not any(entry.stat().st_size for entry in folder.glob(".llmzip-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, err = process.communicate()
-    assert (process.returncode, err) == (code, b"")
-    assert os.listdir() == (["out.lz"] if force else [])
-
-
-def test_ignored_signals_stay_ignored():
-    process = start("compress", stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    process.stdin.write(noise(20_000))  # less than a pipe holds
-    process.stdin.flush()
-    process.stdout.read(1000)
-    process.send_signal(signal.SIGHUP)
-    process.communicate()
-    assert process.returncode == 0
-
-
 @pytest.mark.parametrize("args", [["decompress", "-c", "a.lz"], ["list", *["a.lz"] * 5000]])
 def test_a_closed_pipe_is_silent(args):
     with open("a.lz", "wb") as file:
@@ -856,3 +822,141 @@ def test_completion(shell):
     assert "decompress" in complete("llmzip dec", "dec")
     assert "--salvage" in complete("llmzip decompress --sal", "--sal")
     assert "default" in complete("llmzip compress -m def", "def")
+
+
+# Open descriptors, sources that are removed, messages
+
+
+@pytest.mark.parametrize(("name", "redirection"), [("/dev/stdout", ">>"), ("/dev/fd/3", "3>>"), ("link", ">>")])
+def test_open_descriptors_are_appended_to(name, redirection):
+    Path("a.txt").write_bytes(TEXT)
+    Path("app.lz").write_bytes(b"")
+    os.symlink("/dev/stdout", "link")
+    for _ in range(2):
+        command = f'"$@" {redirection} app.lz'
+        subprocess.run(
+            ["bash", "-c", command, "bash", *COMMAND, "compress", "-fo", name, "a.txt"], env=ENVIRONMENT, check=True
+        )
+    assert start("decompress", "-c", "app.lz").communicate()[0] == 2 * TEXT
+
+
+@pytest.mark.parametrize("option", ["--rm", "--verify"])
+def test_a_descriptor_is_no_output_to_rely_on(option):
+    Path("a.txt").write_bytes(TEXT)
+    for name, code in (("/dev/stdout", 2), ("/dev/fd/1", 2), ("/dev/fd/3", 1)):
+        command = ["bash", "-c", '"$@" 3> out >> out', "bash", *COMMAND, "compress", option, "-o", name, "a.txt"]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert ("cannot be used with standard output" if code == 2 else "is not a new file") in done.stderr
+    assert Path("a.txt").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_only_regular_files_are_removed(command, folder):
+    Path("a.txt").write_bytes(TEXT)
+    assert start("compress", "a.txt").wait() == 0
+    name = "b.txt" if command == "compress" else "b.txt.lz"
+    os.symlink(name.replace("b", "a"), name)
+    process = start(command, "--rm", name)
+    assert (
+        process.communicate()[1].decode() == f"llmzip: {name}: is a symbolic link: it is not removed (leave out --rm)\n"
+    )
+    assert process.returncode == 1
+    os.mkfifo("pipe")
+    process = start(command, "--rm", "-o", "out", "pipe")
+    assert b"pipe: is not a regular file: it is not removed" in process.communicate()[1]
+    assert sorted(os.listdir(folder)) == sorted(["a.txt", "a.txt.lz", name, "pipe"])
+
+
+def test_a_source_whose_status_has_changed_is_not_removed(monkeypatch, capfd):
+    """Size and times of the content can be set back; the time of the last change of status cannot."""
+    codec = helpers.codec()
+    Path("a.txt").write_bytes(TEXT)
+    before = os.stat("a.txt")
+    compress_stream = codec.compress_stream
+
+    def change_and_compress(*args, **options):
+        compress_stream(*args, **options)
+        Path("a.txt").write_bytes(TEXT[::-1])
+        os.utime("a.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    monkeypatch.setattr(codec, "compress_stream", change_and_compress)
+    monkeypatch.setitem(sys.modules, "llmzip.api.stream", codec)
+    with pytest.raises(SystemExit):
+        cli.cli(["compress", "--rm", "a.txt"], prog_name="llmzip")
+    assert capfd.readouterr().err == "llmzip: a.txt: has changed meanwhile: it is not removed (compress it again)\n"
+    assert Path("a.txt").read_bytes() == TEXT[::-1]
+
+
+def test_a_source_is_kept_when_the_disk_fails(monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "llmzip.api.stream", helpers.codec())
+    Path("a.txt").write_bytes(TEXT)
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(SystemExit):
+        cli.cli(["compress", "--rm", "a.txt"], prog_name="llmzip")
+    assert capfd.readouterr().err == "llmzip: a.txt.lz: Input/output error\n"
+    assert Path("a.txt").exists()
+
+
+def test_pipes_are_tested_and_listed():
+    Path("a.txt").write_bytes(TEXT)
+    assert start("compress", "a.txt").wait() == 0
+    for command in ("test", "list"):
+        pipe = ["bash", "-c", '"$@" <(cat a.txt.lz)', "bash", *COMMAND, command]
+        done = subprocess.run(pipe, env=ENVIRONMENT, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"), [("compress", "-m none takes less"), ("decompress", "llmzip list shows how much it takes")]
+)
+def test_too_little_memory(monkeypatch, capfd, command, hint):
+    codec = helpers.codec()
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    Path("a.lz").write_bytes(b"\xf8LZ\0")
+    for name in ("compress_stream", "decompress_stream"):
+        monkeypatch.setattr(codec, name, fail)
+    monkeypatch.setitem(sys.modules, "llmzip.api.stream", codec)
+    with pytest.raises(SystemExit):
+        cli.cli([command, "-fo", "out", "a.lz"], prog_name="llmzip")
+    assert capfd.readouterr().err == f"llmzip: a.lz: not enough memory ({hint})\n"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["compress", "--help"], ["--version"], ["list", "--json"]])
+def test_help_on_a_full_disk(args):
+    with open("/dev/full", "wb") as full:
+        process = start(*args, stdout=full)
+        err = process.communicate()[1].decode()
+    assert process.returncode == 1
+    assert (
+        err.splitlines()[-1]
+        == "llmzip: (stdout): No space left on device (free some space, or write elsewhere with -o)"
+    )
+    assert "Traceback" not in err
+
+
+def test_a_working_folder_that_is_gone_names_the_output(folder):
+    Path("a.txt").write_bytes(TEXT)
+    command = f'mkdir gone && cd gone && rmdir ../gone && "$@" -o out.lz "{folder}/a.txt"'
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *COMMAND, "compress"], env=ENVIRONMENT, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, b"llmzip: out.lz: No such file or directory\n")
+
+
+def test_names_outside_the_locale_are_readable():
+    env = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name, shown in (("straße", "straße"), (b"\xff\xfe", "\\xff\\xfe")):
+        command = [*COMMAND, "compress", name]
+        err = subprocess.run(command, env=env, capture_output=True, check=False).stderr.decode()
+        assert err == f"llmzip: {shown}: No such file or directory\n"

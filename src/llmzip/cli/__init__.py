@@ -6,15 +6,16 @@ Each module of this package holds a group of commands; it is imported when one o
 from __future__ import annotations
 
 import os
-import signal
+import sys
+from contextlib import suppress
 from importlib import import_module
-from types import FrameType
-from typing import NoReturn
 
 import click
 
 from llmzip._version import __version__
-from llmzip.atomic_output import remove_unfinished
+from llmzip.cli.gzip_style import translated
+from llmzip.cli.runner import report
+from llmzip.cli.signals import clean_up_on_signals
 
 # Command -> module and function in it.
 COMMANDS = {
@@ -29,7 +30,6 @@ COMMANDS = {
     "models": ("llmzip.cli.models", "models"),
     "doctor": ("llmzip.cli.doctor", "doctor"),
 }
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Commands(click.Group):
@@ -45,6 +45,10 @@ class _Commands(click.Group):
         command: click.Command = getattr(import_module(module), function)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # A shell that completes asks for what may follow, not for what it stands for.
+        return super().parse_args(ctx, args if ctx.resilient_parsing else translated(args, COMMANDS))
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="llmzip", message="%(prog)s %(version)s")
@@ -57,6 +61,9 @@ def cli() -> None:
       llmzip decompress book.txt.lz     write book.txt
       llmzip list *.lz                  show sizes and models
       tar c docs | llmzip compress > docs.tar.lz
+
+    As with gzip and zstd, a command can be left out: llmzip -d is decompress, -t is test, -l is list, and without
+    them it is compress. So tar -I llmzip -cf docs.tar.lz docs works, and tar -I llmzip -xf docs.tar.lz.
 
     Without a file, or with -, compress, decompress, test and list read standard input; the first two
     write standard output then. The exit code is 0 for success, 1 if a file failed, 2 for wrong usage.
@@ -75,23 +82,17 @@ def cli() -> None:
     """  # noqa: D301 - click needs the character \b
 
 
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    """Remove temporary files and end at once.
-
-    An exception from here, raised wherever the main thread is, could leave a lock closed that other
-    threads wait for.
-    """
-    remove_unfinished()
-    os._exit(128 + number)
-
-
 def main() -> None:
     """Run the command line."""
     # A file opened under the number of a closed standard stream would be taken for it.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(descriptor)
-    for number in STOPPING:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
-            signal.signal(number, _stop)
-    cli(prog_name="llmzip")
+    clean_up_on_signals()
+    try:
+        cli(prog_name="llmzip")
+    except OSError as error:  # of the help, on a full disk: commands report theirs themselves
+        report("(stdout)", error)
+        with suppress(OSError):  # what is left in the buffer cannot be written either
+            sys.stdout.close()
+        sys.exit(1)

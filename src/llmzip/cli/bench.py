@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from llmzip.atomic_output import check_target, output_file
-from llmzip.cli import STOPPING
 from llmzip.cli.options import MODEL_HELP, THREADS, model_option
 from llmzip.cli.runner import each, write
+from llmzip.cli.signals import FATAL, end_by
 from llmzip.errors import FileError
 
 if TYPE_CHECKING:
@@ -86,19 +86,25 @@ def bench(
     sys.exit(code)
 
 
+class _Stopped(BaseException):
+    """A fatal signal came; `args` holds its number."""
+
+
 @contextmanager
 def _stopped_by_exception() -> Iterator[None]:
-    """Make signals unwind the stack, so that the folder with the copies is removed, and the tools are ended."""
+    """Make signals unwind the stack, so that the folder with the copies is removed and the tools are ended."""
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
+        raise _Stopped(number)
 
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    before = {number: signal.getsignal(number) for number in FATAL}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
             signal.signal(number, stop)
     try:
         yield
+    except _Stopped as stopped:
+        end_by(stopped.args[0])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

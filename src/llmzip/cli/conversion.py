@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import llmzip
-from llmzip.atomic_output import check_target, output_file, standard_output
+from llmzip.atomic_output import check_target, descriptor_of, output_file, standard_output
 from llmzip.cli.progress_bar import on_terminal, progress_bar
 from llmzip.cli.source import STANDARD, open_source, printable
 from llmzip.coding.progress import Progress
@@ -42,6 +42,8 @@ class Conversion(ABC):
 
     archive_in = False
     archive_out = False
+    writes = True  # to a name derived from the input's, unless options name another
+    memory_hint = ""
 
     @property
     def verifies(self) -> bool:
@@ -80,9 +82,9 @@ class Conversion(ABC):
             return "-o FILE cannot be used with -r"
         if self.quiet and self.verbose:
             return "-q and -v cannot be used together"
-        if self.remove and (self.stdout or self.output == STANDARD):
+        if self.remove and self._standard_output:
             return "--rm cannot be used with standard output"
-        if self.verifies and (self.stdout or self.output == STANDARD):
+        if self.verifies and self._standard_output:
             return "--verify cannot be used with standard output"
         if self.remove and self.keep:
             return "--rm and -k cannot be used together"
@@ -91,7 +93,9 @@ class Conversion(ABC):
     def run(self, name: str) -> None:
         """Convert one file, all or nothing; SalvageError means that there is an output nevertheless."""
         loss: SalvageError | None = None
-        special = self.stdout or self.output is not None
+        special = self.stdout or self.output is not None or not self.writes
+        if self.remove and name != STANDARD:
+            _check_removable(name)
         started = time.monotonic()
         with open_source(name, archive=self.archive_in, force=self.force, special=special) as source:
             status = os.fstat(source.fileno())
@@ -107,6 +111,8 @@ class Conversion(ABC):
                     self.convert(source, cast(BinaryIO, tally), tally.progress)
                 except SalvageError as error:
                     loss = error
+                except MemoryError as error:
+                    raise MemoryError(self.memory_hint) from error
                 if self.verifies and target is not None:
                     self._verify(destination, bar)
         if loss:
@@ -117,9 +123,14 @@ class Conversion(ABC):
         if self.remove and name != STANDARD:
             _remove(name, status)
 
+    @property
+    def _standard_output(self) -> bool:
+        """Return whether the options name standard output: with /dev/stdout, too."""
+        return self.stdout or self.output == STANDARD or (bool(self.output) and descriptor_of(self.output or "") == 1)
+
     def _target(self, name: str) -> str | None:
         """Return the name of the output file, None for standard output."""
-        if self.stdout or (self.output or name) == STANDARD:
+        if self._standard_output or (self.output or name) == STANDARD:
             return None
         return self.output or self.derive(name)
 
@@ -132,9 +143,9 @@ class Conversion(ABC):
             return
         regular = check_target(target, source=source, force=self.force)
         if self.remove and not regular:
-            raise FileError(target, "is not a regular file: --rm would lose the data (leave out --rm)")
+            raise FileError(target, "is not a new file: --rm would lose the data (leave out --rm)")
         if self.verifies and not regular:
-            raise FileError(target, "is not a regular file: it cannot be verified (leave out --verify)")
+            raise FileError(target, "is not a new file: it cannot be verified (leave out --verify)")
         with output_file(target, source=source, force=self.force) as stream:
             yield stream
 
@@ -174,7 +185,9 @@ class Conversion(ABC):
         """Decompress what has been written to a file; raises HardwareError unless the frames' checksums are right."""
         destination.flush()
         try:
-            with open(destination.name, "rb") as written, open(os.devnull, "wb") as nowhere:
+            # Through the descriptor that it was written to: its name could mean another file by now, if it has one.
+            with open(os.dup(destination.fileno()), "rb") as written, open(os.devnull, "wb") as nowhere:
+                written.seek(0)
                 llmzip.decompress_stream(written, nowhere, model=self.model, threads=self.threads, progress=bar)
         except LlmzipError as error:
             raise HardwareError(f"the archive does not restore the file: {error} (see llmzip doctor)") from error
@@ -219,6 +232,7 @@ class Compression(Conversion):
     verify: bool = False
 
     archive_out = True
+    memory_hint = "-m none takes less"
 
     @property
     def verifies(self) -> bool:
@@ -264,6 +278,7 @@ class Decompression(Conversion):
     salvage: bool = False
 
     archive_in = True
+    memory_hint = "llmzip list shows how much it takes"
 
     def derive(self, name: str) -> str:
         """Remove the suffix."""
@@ -302,6 +317,8 @@ class Decompression(Conversion):
 class Verification(Decompression):
     """Decompress files to nowhere."""
 
+    writes = False
+
     def _target(self, name: str) -> str | None:  # noqa: ARG002 - see the base class
         return None
 
@@ -314,10 +331,20 @@ class Verification(Decompression):
         return False
 
 
+def _check_removable(name: str) -> os.stat_result:
+    """Return the status of a file that --rm may remove; raises FileError unless it is a regular one itself."""
+    status = os.lstat(name)
+    if stat.S_ISLNK(status.st_mode):
+        raise FileError(name, "is a symbolic link: it is not removed (leave out --rm)")
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # folders are refused in other words
+        raise FileError(name, "is not a regular file: it is not removed (leave out --rm)")
+    return status
+
+
 def _remove(name: str, status: os.stat_result) -> None:
     """Remove what was read, if it is still what was read."""
-    now = os.stat(name)
+    now = _check_removable(name)
     same = os.path.samestat(now, status) and now.st_size == status.st_size
-    if not same or now.st_mtime_ns != status.st_mtime_ns:
+    if not same or (now.st_mtime_ns, now.st_ctime_ns) != (status.st_mtime_ns, status.st_ctime_ns):
         raise FileError(name, "has changed meanwhile: it is not removed (compress it again)")
     os.unlink(name)

@@ -9,11 +9,11 @@ import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
 
 import click
 
 from llmzip.atomic_output import standard_output
+from llmzip.cli.signals import end_by
 from llmzip.cli.source import STANDARD, printable
 from llmzip.container.format import INCOMPLETE
 from llmzip.errors import ChecksumError, LlmzipError
@@ -63,7 +63,7 @@ def _attempt(name: str, action: Callable[[str], object], failed: Failed) -> None
     try:
         action(name)
     except BrokenPipeError:
-        _die_of_broken_pipe()
+        end_by(signal.SIGPIPE)  # as other tools when their output is closed, silently
     except Exception as error:  # whatever is wrong with one file, the others get their turn
         failed(name, error)
 
@@ -78,7 +78,9 @@ def report(name: str, error: Exception) -> None:
         if isinstance(error, ChecksumError) or text == INCOMPLETE:
             text += SALVAGE
     elif isinstance(error, MemoryError):
-        text = "not enough memory (-m none takes less)"
+        # NumPy's subclass has other arguments than a hint.
+        hint = error.args[0] if type(error) is MemoryError and error.args else "close other programs"
+        text = f"not enough memory ({hint})"
     elif isinstance(error, OSError):
         text = (error.strerror or str(error)) + HINTS.get(error.errno or 0, "")
     else:
@@ -95,10 +97,3 @@ def write(text: str) -> int:
             stream.write(text.encode(sys.stdout.encoding, "backslashreplace"))
 
     return each((), put)
-
-
-def _die_of_broken_pipe() -> NoReturn:
-    """End as other tools do when their output is closed: silently, by the signal."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGPIPE)
-    sys.exit(1)  # the signal is blocked

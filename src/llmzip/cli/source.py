@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -39,4 +40,10 @@ def open_source(name: str, *, archive: bool, force: bool = False, special: bool 
 
 def printable(text: str) -> str:
     """Return `text` with everything escaped that would spoil a line, the terminal or the encoding."""
+    # The bytes of names that are not in the locale's encoding come as lone surrogates; most of them are UTF-8.
+    text = re.sub(
+        "[\udc80-\udcff]+",
+        lambda run: run[0].encode("ascii", "surrogateescape").decode("utf-8", "backslashreplace"),
+        text,
+    )
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
