@@ -1,95 +1,46 @@
-"""The `jit` decorator: where compiled kernels are kept, and that nothing breaks where they cannot be."""
+"""The `jit` decorator: the rules of compilation, and where compiled kernels are kept."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-import numba
 import pytest
+from kernel_programs import kernels, run
 
 import llmzip
 from llmzip import jit as jit_module
 
-PROGRAM = """
-from llmzip.jit import CACHE_DIR, jit
-import numba
 
-@jit
-def product(a, b):
-    return a * b
-
-print(product(6, 7))
-print(CACHE_DIR)
-print(numba.config.CACHE_DIR)
-"""
+def test_kernels_are_kept_under_package_version_and_python_tag(tmp_path: Path) -> None:
+    assert run(tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache")) == ["42", "0 hits", "[]"]
+    folder = tmp_path / "cache" / "llmzip" / f"{llmzip.__version__}-{sys.implementation.cache_tag}"
+    assert len(kernels(folder)) == 1
+    assert run(tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache")) == ["42", "1 hits", "[]"]
 
 
-@pytest.fixture
-def run(tmp_path: Path):
-    """Run PROGRAM in a new process with the given variables; return its output lines and the cache folder."""
-    script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
-
-    def start(**variables: str) -> list[str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("NUMBA_", "XDG_"))}
-        inherited["PYTHONPATH"] = str(Path(llmzip.__file__).parents[1])
-        done = subprocess.run(
-            [sys.executable, str(script)],
-            env={**inherited, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout.splitlines()
-
-    return start
-
-
-def test_kernels_are_kept_under_package_version_and_python_tag(run, tmp_path: Path) -> None:
-    number, folder, error = run(XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert (number, error) == ("42", "")
-    assert folder == str(tmp_path / "cache" / "llmzip" / f"{llmzip.__version__}-{sys.implementation.cache_tag}")
-    assert list(Path(folder).rglob("*.nbc"))
-
-
-def test_default_folder_is_below_the_home_folder(run, tmp_path: Path) -> None:
+def test_default_folder_is_below_the_home_folder(tmp_path: Path) -> None:
     # A relative XDG_CACHE_HOME is ignored, as the XDG specification asks.
-    output = run(HOME=str(tmp_path), XDG_CACHE_HOME="relative")
-    assert output[0] == "42"
-    assert Path(output[1]).is_relative_to(tmp_path / ".cache" / "llmzip")
+    assert run(tmp_path, HOME=str(tmp_path), XDG_CACHE_HOME="relative")[0] == "42"
+    assert kernels(tmp_path / ".cache" / "llmzip")
 
 
-def test_folder_chosen_by_the_user_wins(run, tmp_path: Path) -> None:
+def test_folder_chosen_by_the_user_wins(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    assert run(NUMBA_CACHE_DIR=str(mine)) == ["42", str(mine), str(mine)]
-    assert list(mine.rglob("*.nbc"))
+    assert run(tmp_path, NUMBA_CACHE_DIR=str(mine))[0] == "42"
+    assert kernels(mine)
 
 
-@pytest.mark.parametrize("name", ["XDG_CACHE_HOME", "NUMBA_CACHE_DIR"])
-def test_falls_back_to_no_cache_where_nothing_can_be_written(run, tmp_path: Path, name: str) -> None:
-    # Below a regular file no folder can be made, not even by root, who may write in read-only folders.
-    obstacle = tmp_path / "file"
-    obstacle.write_text("")
-    output = run(**{name: str(obstacle / "cache")})
-    assert output[:2] == ["42", "None"]
+def test_without_a_home_folder_there_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tilde that cannot be expanded is no name of a folder."""
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path, HOME="~", XDG_CACHE_HOME="") == ["42", "0 hits", "[]"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix) == ["kernel_module.py", "program.py"]
+    assert not (tmp_path / "~").exists()
 
 
-def test_falls_back_to_no_cache_in_a_read_only_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(**_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert jit_module.writable_cache_dir() == str(tmp_path)
-    monkeypatch.setattr(jit_module.tempfile, "TemporaryFile", refuse)
-    assert jit_module.writable_cache_dir() is None
-
-
-def test_without_the_compiler_a_kernel_is_the_function_itself(run) -> None:
-    assert run(NUMBA_DISABLE_JIT="1")[0] == "42"
+def test_without_the_compiler_a_kernel_is_the_function_itself(tmp_path: Path) -> None:
+    assert run(tmp_path, NUMBA_DISABLE_JIT="1")[0] == "42"
 
 
 def test_division_by_zero_is_numpys() -> None:
@@ -119,9 +70,9 @@ def test_cache_folder_depends_on_the_module_and_what_it_imports(
 
 
 def test_knows_whether_kernels_were_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit_module, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jit_module, "CACHE", (tmp_path, ("llmzip",)))
     assert not jit_module.compiled_before()
-    folder = Path(jit_module.module_cache_dir(jit_module.PACKAGE / "coding/token_kernels.py"))
-    folder.mkdir()
-    (folder / "kernel.1.nbc").touch()
+    folder = jit_module.cache_folder(jit_module.PACKAGE / "coding/token_kernels.py").path
+    folder.mkdir(parents=True)
+    (folder / "kernel.kernel").touch()
     assert jit_module.compiled_before()

@@ -8,7 +8,7 @@ as plain Python.
 Compiled kernels are kept in the user's cache folder under the package version, the Python tag and a
 digest of their module's source and of all modules of the package that it imports: a change of any of
 these compiles afresh. A folder chosen with `NUMBA_CACHE_DIR` wins; where nothing can be written,
-kernels are compiled afresh in each process.
+kernels are compiled afresh in each process. The files are those of :mod:`llmzip.kernel_cache`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import functools
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from llmzip._version import __version__
-
-config: Any = numba.config  # its settings are made at run time, unknown to type checkers
-
+from llmzip.kernel_cache import SUFFIX, Folder, KernelCache, config
 
 PACKAGE = Path(__file__).parent
 
@@ -63,31 +60,28 @@ def source_digest(path: Path) -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(found))).hexdigest()[:12]
 
 
-def default_cache_dir() -> Path:
-    """Return the folder for compiled kernels of this version and this Python."""
+def cache_base() -> tuple[Path, tuple[str, ...]] | None:
+    """Return the folder that the cache is made in, and its parts below, which must be this user's; None for no cache.
+
+    The latter where there is no home folder: a ``~`` that stays as it is names a folder in the working one.
+    """
+    if config.CACHE_DIR:
+        chosen = Path(os.path.abspath(config.CACHE_DIR))
+        return chosen.parent, (chosen.name,)
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says that a relative path is to be ignored.
-    root = Path(base) if os.path.isabs(base) else Path(os.path.expanduser("~"), ".cache")
-    return root / "llmzip" / f"{__version__}-{sys.implementation.cache_tag}"
-
-
-def writable_cache_dir() -> str | None:
-    """Return the cache folder, created if need be, or None where nothing can be written."""
-    folder = config.CACHE_DIR or str(default_cache_dir())
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError:
+    root = base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), ".cache")
+    if not os.path.isabs(root):
         return None
-    return folder
+    return Path(root), ("llmzip", f"{__version__}-{sys.implementation.cache_tag}")
 
 
-def module_cache_dir(path: Path) -> str | None:
-    """Return the folder for the kernels of the module at `path`, or None where nothing can be written."""
-    if CACHE_DIR is None or not path.is_relative_to(PACKAGE):
-        return CACHE_DIR
-    return os.path.join(CACHE_DIR, source_digest(path))
+def cache_folder(path: Path) -> Folder | None:
+    """Return the folder for the kernels of the module at `path`, or None where none can be kept."""
+    if CACHE is None or not path.is_file():
+        return None
+    base, parts = CACHE
+    return Folder(base, (*parts, source_digest(path)))
 
 
 def jit(function: Callable[..., Any], *, inlined: bool = False) -> Any:
@@ -95,17 +89,12 @@ def jit(function: Callable[..., Any], *, inlined: bool = False) -> Any:
 
     A call costs two atomic operations for each array that is passed on, more than the work of a small kernel.
     """
-    # numba reads its setting when a function is decorated; restored, so that other users of numba
-    # in this process keep their own folder.
-    before = config.CACHE_DIR
-    config.CACHE_DIR = module_cache_dir(Path(function.__code__.co_filename)) or before
-    try:
-        # Where the compiler is off, this is the function itself.
-        return numba.njit(
-            nogil=True, error_model="numpy", fastmath=False, cache=CACHE_DIR is not None, forceinline=inlined
-        )(function)
-    finally:
-        config.CACHE_DIR = before
+    # Where the compiler is off, this is the function itself.
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=False, forceinline=inlined)(function)
+    folder = cache_folder(Path(function.__code__.co_filename))
+    if folder and not config.DISABLE_JIT:
+        dispatcher._cache = KernelCache(function, folder)
+    return dispatcher
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -113,13 +102,13 @@ def inlined(function: Callable[..., Any]) -> Any:
     return jit(function, inlined=True)
 
 
-CACHE_DIR = writable_cache_dir()
+CACHE = cache_base()
 
 
 def compiled_before() -> bool:
     """Return whether the token kernels, the largest, are in the cache: else the first call takes a minute."""
-    folder = module_cache_dir(PACKAGE / "coding/token_kernels.py")
-    return bool(config.DISABLE_JIT) or (folder is not None and any(Path(folder).rglob("*.nbc")))
+    folder = cache_folder(PACKAGE / "coding/token_kernels.py")
+    return bool(config.DISABLE_JIT) or (folder is not None and any(folder.path.glob("*" + SUFFIX)))
 
 
 @intrinsic

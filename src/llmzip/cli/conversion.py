@@ -204,7 +204,18 @@ class Conversion(ABC):
             share = f" ({8 * packed / tally.text:.3f} bits/byte)" if tally.text else ""
             parts.insert(0, f"{packed} bytes compressed{share}")
         if sys.stderr is not None:  # else print would take standard output for it
+            for problem in _cache_problems():
+                print(f"llmzip: {printable(problem)}", file=sys.stderr)
             print(f"llmzip: {'(stdin)' if name == STANDARD else printable(name)}: {', '.join(parts)}", file=sys.stderr)
+
+
+def _cache_problems() -> list[str]:
+    """Return, once, what is wrong with the cache of compiled kernels, if they have been used."""
+    cache = sys.modules.get("llmzip.kernel_cache")
+    problems: list[str] = list(cache.problems) if cache else []
+    if cache:
+        cache.problems.clear()
+    return problems
 
 
 class _Tally:

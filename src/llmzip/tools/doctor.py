@@ -6,6 +6,7 @@ archives that open only here, or not here.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from llmzip.tools import machine, selftest
 
 SAMPLE_BYTES = 24_000
 SHORT = 3_000
+NOT_KEPT = "not kept, so that every process compiles them"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def examine(model: Model) -> Iterator[Finding]:
     """Examine everything that could make this machine differ from others."""
     yield Finding("machine", machine.processor())
     yield Finding("versions", machine.versions())
-    yield Finding("kernels", jit.CACHE_DIR or "nowhere to keep them: every process compiles them (set NUMBA_CACHE_DIR)")
+    yield Finding("kernels", _kernels())
     yield Finding("model", f"{model.digest[:8].hex()}, {model.tokenizer.size} tokens")
     if "selftest" in model.info:
         yield _self_test(model)
@@ -72,6 +74,18 @@ def examine(model: Model) -> Iterator[Finding]:
         yield Finding(f"backend {name}", text)
     yield Finding("backends", f"{len(usable)} of {len(matmul.BINDERS)} usable", sound=bool(usable))
     yield from _compare(model, [Setting(c, t) for c, t in product(usable, sorted({1, usable_cores()}))])
+
+
+def _kernels() -> str:
+    """Return where compiled kernels are kept, or why nowhere."""
+    folder = jit.cache_folder(jit.PACKAGE / "coding/token_kernels.py")
+    if folder is None:
+        return f"{NOT_KEPT}: there is no home folder (set NUMBA_CACHE_DIR)"
+    try:
+        os.close(folder.open(create=True))
+    except OSError as error:
+        return f"{NOT_KEPT}: {error.filename or folder.path}: {error.strerror} (set NUMBA_CACHE_DIR)"
+    return str(folder.path.parent)
 
 
 def _self_test(model: Model) -> Finding:
