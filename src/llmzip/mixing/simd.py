@@ -13,7 +13,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from llmzip.jit import config, inlined
+from llmzip.jit import inlined
+from llmzip.kernel_cache import config
 
 WIDTH = 16  # elements at a time
 PRODUCT_SHIFT = 6  # of the products in a sum: 64 of them stay within int32

@@ -22,7 +22,8 @@ import numpy as np
 from numba.extending import overload
 
 from llmzip.errors import HardwareError
-from llmzip.jit import config, jit
+from llmzip.jit import jit
+from llmzip.kernel_cache import config
 from llmzip.network.matmul_int16 import pack_pairs, pair_product
 from llmzip.network.matmul_vnni import QUAD, available, pack_quads, quad_product
 from llmzip.network.softmax import multiply

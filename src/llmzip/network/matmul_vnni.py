@@ -13,7 +13,8 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
-from llmzip.jit import config, jit
+from llmzip.jit import jit
+from llmzip.kernel_cache import config
 from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
 COLUMNS = 32  # of a block
