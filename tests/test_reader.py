@@ -6,9 +6,10 @@ import io
 import tracemalloc
 
 import pytest
-from archives import DIGEST, Pipe, compress, decompress, sealed, write
+from archives import DIGEST, Pipe, compress, decompress, read, sealed, write
 from texts import noise, words
 
+import llmzip
 from llmzip.container.format import (
     MAX_SIZE,
     START,
@@ -16,7 +17,8 @@ from llmzip.container.format import (
     pack_varint,
 )
 from llmzip.container.reader import Reader, scan
-from llmzip.errors import ChecksumError, LlmzipError, TruncatedError
+from llmzip.container.salvage import Salvager
+from llmzip.errors import ChecksumError, FormatError, LlmzipError, SalvageError, TruncatedError
 
 
 def test_archives_one_after_another():
@@ -83,3 +85,42 @@ def test_a_pipe_without_data_has_not_ended():
 
     with pytest.raises(BlockingIOError):
         list(Reader(Idle(write(b"content"))))
+
+
+def padded(archive: bytes, block: int) -> bytes:
+    return archive + bytes(-len(archive) % block)
+
+
+@pytest.mark.parametrize("block", [512, 10_240, 1 << 20])
+def test_zeros_that_fill_a_block_are_passed_over_everywhere(block):
+    archive = padded(write(b"hello", b"world"), block)
+    assert read(archive) == [b"hello", b"world"]
+    assert b"".join(frame.payload for frame in Reader(Pipe(archive))) == b"helloworld"
+    assert len(list(scan(io.BytesIO(archive)))) == 2
+    assert b"".join(frame.payload for frame in Salvager(io.BytesIO(archive))) == b"helloworld"
+    file = llmzip.open(io.BytesIO(archive))
+    assert file.seek(0, 2) == 10
+    file.seek(3)
+    assert file.read() == b"loworld"
+    assert llmzip.archive_info(io.BytesIO(archive)).frames == 2
+
+
+BLOCK = padded(write(b"hello"), 512)
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [write(b"hello") + b"\0", BLOCK + b"\0", BLOCK[:-2] + b"x\0", BLOCK + bytes(1 << 20), BLOCK + write(b"x")],
+    ids=["no block", "more than a block", "not zeros only", "very long", "an archive after them"],
+)
+def test_other_zeros_are_refused(archive):
+    """They may stand where more archives were."""
+    for scanned in (
+        read,
+        lambda data: list(scan(io.BytesIO(data))),
+        lambda data: llmzip.open(io.BytesIO(data)).seek(1),
+    ):
+        with pytest.raises(FormatError, match="something else follows"):
+            scanned(archive)
+    with pytest.raises(SalvageError, match="belong to no frame"):
+        list(Salvager(io.BytesIO(archive)))

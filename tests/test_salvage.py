@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import zlib
 
 import helpers
 import pytest
+from archives import sealed, write
 from damage import FRAME_BYTES, FRAMES, ORIGINAL, OTHER, compress, decompress, parts_of, refused, salvage
 from texts import noise
 
 from llmzip.container import salvage as salvage_module
-from llmzip.container.format import SYNC, TRAILER, ArchiveHeader, Frame, FrameHeader
-from llmzip.errors import FormatError, ModelError
+from llmzip.container.format import FOOTER, MAGIC, SYNC, TRAILER, ArchiveHeader, Frame, FrameHeader
+from llmzip.container.peekable import PeekableStream
+from llmzip.container.salvage import EXAMINATION, FREE_EXAMINATION, MAX_TRAILER, Salvager
+from llmzip.errors import FormatError, LlmzipError, ModelError
 
 
 def test_salvage_of_an_undamaged_archive(codec):
@@ -158,3 +163,52 @@ def test_salvage_of_a_file_full_of_heads_tries_few_of_them(monkeypatch):
     assert said
     assert len(tried) < 64 + len(head) * 3000 // 1000 + 3
     assert content in (b"", noise(10))
+
+
+HOSTILE = {
+    "magics": MAGIC,
+    "sync words": SYNC,
+    "beginnings of trailers": TRAILER,
+    "trailers of wrong content": TRAILER + (8).to_bytes(4, "little") + FOOTER,
+    "ends of trailers": FOOTER,
+    "heads of lost frames": sealed(SYNC + b"\2" + FrameHeader(2, False, 1 << 20, 1 << 20).pack()),
+    "heads of damaged frames": sealed(SYNC + b"\2" + FrameHeader(2, False, 1, 1).pack(), b"x"),
+    "archives": write(b"a", b"b"),
+    "empty archives": write(b""),
+    "zeros": b"\0",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_work_grows_as_the_file_does(name, monkeypatch):
+    """Counted are the bytes that are copied, and those that the search for the ends of trailers goes over."""
+    work = 0
+
+    def counting(method):
+        def count(stream, *args):
+            nonlocal work
+            result = method(stream, *args)
+            work += len(result) if isinstance(result, bytes) else 0
+            return result
+
+        return count
+
+    for method in ("peek", "inside"):
+        monkeypatch.setattr(PeekableStream, method, counting(getattr(PeekableStream, method)))
+
+    def work_for(size):
+        nonlocal work
+        work = 0
+        begun = write(b"hello", b"world")[:19]  # an archive whose end is missing
+        salvager = Salvager(io.BytesIO(begun + HOSTILE[name] * (size // len(HOSTILE[name]))))
+        with contextlib.suppress(LlmzipError):
+            for frame in salvager:
+                try:
+                    frame.verify(frame.payload)
+                except LlmzipError as error:
+                    salvager.lose(frame, error)
+        assert salvager.examined <= FREE_EXAMINATION + (EXAMINATION + 1) * size + MAX_TRAILER
+        return work
+
+    small = work_for(50_000)
+    assert work_for(400_000) < 12 * small + 400_000

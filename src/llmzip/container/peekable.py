@@ -24,7 +24,7 @@ class PeekableStream:
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes without taking them, fewer only where the stream ends."""
-        have = len(self._buffer) - self._at
+        have = self.buffered
         if have < size:
             # In pieces: memory grows with what is really there, not with what a header claims.
             parts = [self._buffer[self._at :]]
@@ -34,10 +34,31 @@ class PeekableStream:
             self._buffer, self._at = b"".join(parts), 0
         return self._buffer[self._at : self._at + size]
 
+    @property
+    def buffered(self) -> int:
+        """Return the number of bytes that have been looked at and not taken."""
+        return len(self._buffer) - self._at
+
+    def inside(self, start: int, end: int) -> bytes:
+        """Return the next bytes from `start` to `end`, of those that are buffered."""
+        return self._buffer[self._at + start : self._at + end]
+
+    def find(self, pattern: bytes, start: int, end: int) -> int:
+        """Return where `pattern` lies first within the next bytes from `start` to `end`, -1 if it does not."""
+        while True:
+            at = self._buffer.find(pattern, self._at + start, self._at + end)
+            have = self.buffered
+            if at >= 0:
+                return at - self._at
+            start = max(start, have - len(pattern) + 1)
+            if have >= end or not (more := self._read(CHUNK)):
+                return -1
+            self._buffer, self._at = self._buffer[self._at :] + more, 0
+
     def skip(self, size: int) -> None:
         """Pass over `size` bytes; raises TruncatedError if the stream ends before."""
         self.position += size
-        inside = min(size, len(self._buffer) - self._at)
+        inside = min(size, self.buffered)
         self._at += inside
         if self._at == len(self._buffer):
             self._buffer, self._at = b"", 0

@@ -31,6 +31,10 @@ from llmzip.container.format import (
 from llmzip.container.peekable import CHUNK, PeekableStream
 from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedError
 
+# Tapes and disks are written in blocks, the last of which zeros fill up.
+BLOCK = 512
+MAX_PADDING = (1 << 20) - 1
+
 FOREIGN = {
     b"LZIP": "lzip",
     b"\x1f\x8b": "gzip",
@@ -68,7 +72,7 @@ class Reader:
             while frame := self.frame():
                 yield frame
             start = self._source.peek(len(START))
-            if not start:
+            if not start or skip_padding(self._source):
                 return
             if not start.startswith(START[: len(start)]):
                 raise FormatError("something else follows the end of the archive")
@@ -126,6 +130,21 @@ class Reader:
             self._source.skip(frame.stored_size)
             return frame
         return replace(frame, payload=self._source.read(frame.stored_size)[frame.head_size :])
+
+
+def skip_padding(source: PeekableStream) -> bool:
+    """Pass over zero bytes that fill up the last block of a file, and return whether there were any.
+
+    Of any length they would hide that more archives were there, and were lost.
+    """
+    if source.peek(1) != b"\0":
+        return False
+    padding = source.peek(MAX_PADDING + 1)
+    end = source.position + len(padding)
+    if len(padding) > MAX_PADDING or end % BLOCK or padding.strip(b"\0"):
+        return False
+    source.skip(len(padding))
+    return True
 
 
 def scan(stream: BinaryIO) -> Iterator[Frame]:

@@ -26,11 +26,15 @@ from llmzip.container.format import (
     parse_trailer,
 )
 from llmzip.container.peekable import CHUNK, PeekableStream
+from llmzip.container.reader import skip_padding
 from llmzip.errors import FormatError, LlmzipError, SalvageError
 
 MAX_TRAILER = 1 << 24
 MAX_NOTES = 8
-MAX_TRAILERS_REFUSED = 16  # each costs a search through megabytes, and a hostile file may hold their magic everywhere
+# Bytes that the search for the ends of trailers may go over: at first, and for each byte that was read.
+FREE_EXAMINATION = 1 << 25
+EXAMINATION = 4
+FOOTER_COST = 256  # bytes that looking at one footer counts for
 MAX_OVERLAPS = 64  # frames inside lost ones that are tried: a hostile file may hold a head at every few bytes
 
 
@@ -124,7 +128,7 @@ class Salvager:
         self._kept = 0
         self._archives = 0
         self._skipped = False  # bytes that belong to no frame
-        self._trailers_refused = 0
+        self.examined = 0  # bytes, in search of the ends of trailers
         self._overlaps = 0
         self._notes: list[str] = []
 
@@ -142,6 +146,8 @@ class Salvager:
                 continue
             frame = _frame(window, archive)
             if frame is None:
+                if (archive is None or archive.complete) and skip_padding(self._source):
+                    break
                 self._skipped = True
                 self._search()
                 continue
@@ -177,28 +183,32 @@ class Salvager:
     def _search(self) -> None:
         """Go to the next place where a frame or a trailer may begin, or to the end."""
         self._source.skip(1)
-        while window := self._source.peek(CHUNK):
-            at = window.find(MAGIC)
-            if at >= 0:
-                self._source.skip(at)
+        while (at := self._source.find(MAGIC, 0, CHUNK)) < 0:
+            if self._source.buffered < CHUNK:
+                self._source.skip(self._source.buffered)
                 return
-            # The magic may begin in the last two bytes.
-            self._source.skip(len(window) if len(window) < CHUNK else len(window) - 2)
+            self._source.skip(CHUNK - len(MAGIC) + 1)  # the magic may begin in the last two bytes
+        self._source.skip(at)
 
     def _trailer(self) -> bytes:
-        """Return the trailer that comes next, or nothing if it is damaged."""
-        if self._trailers_refused == MAX_TRAILERS_REFUSED:
-            return b""
-        window = self._source.peek(MAX_TRAILER)
-        at = window.find(FOOTER)
-        while at >= 0:
+        """Return the trailer that comes next, or nothing if it is damaged.
+
+        A hostile file may begin trailers everywhere, and end none or all: so the search for their ends, which goes
+        over megabytes, is paid for by what has been read of the file.
+        """
+        source, at = self._source, len(TRAILER)
+        while self.examined <= FREE_EXAMINATION + EXAMINATION * source.position:
+            end = source.find(FOOTER, at, MAX_TRAILER)
+            self.examined += FOOTER_COST + (min(source.buffered, MAX_TRAILER) if end < 0 else end) - at
+            if end < 0:
+                break
             # The size is compared first: a long file may hold many footers, and copies of it take time.
-            if int.from_bytes(window[at - 4 : at], "little") == at - 4:
-                trailer = window[: at + len(FOOTER)]
+            if int.from_bytes(source.inside(end - 4, end), "little") == end - 4:
+                self.examined += end
+                trailer = source.peek(end + len(FOOTER))
                 if parse_trailer(trailer):
                     return trailer
-            at = window.find(FOOTER, at + 1)
-        self._trailers_refused += 1
+            at = end + 1
         return b""
 
     def _close(self, archive: _Archive | None, trailer: bytes = b"") -> None:
