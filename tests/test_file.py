@@ -151,3 +151,9 @@ def test_pipes_cannot_seek(archive):
     with pytest.raises(io.UnsupportedOperation):
         file.seek(3)
     assert file.read() == TEXT
+
+
+@pytest.mark.parametrize("whence", [3, 4, -1])
+def test_a_place_that_is_no_place_is_a_value_error(archive, whence):
+    with pytest.raises(ValueError, match="whence"):
+        llmzip.open(io.BytesIO(archive)).seek(1, whence)

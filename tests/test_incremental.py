@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from frames import FRAME, TEXT
-from texts import HARD
+from texts import HARD, noise
 
 import llmzip
+from llmzip.container.peekable import PeekableStream
 
 pytestmark = pytest.mark.usefixtures("small_frames")
 
@@ -89,3 +92,27 @@ def test_a_decompressor_finds_damage(archive, piece):
     decompressor = llmzip.Decompressor()
     feed(decompressor, archive[:-1], piece)
     assert not decompressor.eof
+
+
+@pytest.mark.parametrize("piece", [1, 100])
+def test_small_pieces_are_not_copied_again_and_again(monkeypatch, piece):
+    """Counted are the bytes that looking ahead copies."""
+    copied = 0
+    peek = PeekableStream.peek
+
+    def count(source, size):
+        nonlocal copied
+        data = peek(source, size)
+        copied += len(data)
+        return data
+
+    monkeypatch.setattr(PeekableStream, "peek", count)
+    monkeypatch.setattr(importlib.import_module("llmzip.api.stream"), "FRAME_BYTES", 1 << 20)
+    content = noise(300_000)
+    archive = llmzip.compress(content)
+    copied = 0
+    decompressor = llmzip.Decompressor()
+    parts = [decompressor.decompress(archive[i : i + piece]) for i in range(0, len(archive), piece)]
+    assert b"".join(parts) == content
+    assert decompressor.eof
+    assert copied < 5 * len(archive)

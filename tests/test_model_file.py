@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,14 @@ def test_read_takes_a_file_and_refuses_a_huge_one_unread(data: bytes, tmp_path: 
     monkeypatch.setattr(modelfile, "MAX_FILE_BYTES", len(data) - 1)
     with pytest.raises(ModelError, match="larger than"):
         read(file)
+
+
+def test_a_header_of_megabytes_is_not_parsed() -> None:
+    header = b'{"__metadata__": {"llmzip": "' + b"[" * (1 << 20) + b'"}}'
+    data = len(header).to_bytes(8, "little") + header
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="header is longer than"):
+        parse(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 16

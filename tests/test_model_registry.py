@@ -141,6 +141,17 @@ def test_archive_of_a_user_model_refuses_another() -> None:
         registry.for_archive(None, digest(THIRD)[:8], "guest")
 
 
+def test_huge_files_on_the_search_path_are_not_hashed(shelf: Path, monkeypatch) -> None:
+    with (shelf / "found" / "disk-image.safetensors").open("wb") as file:
+        file.truncate(40 << 30)  # sparse: it takes no room
+    hashed = []
+    monkeypatch.setattr(registry, "digest_of", lambda path: hashed.append(path.name) or bytes(32))
+    with pytest.raises(ModelError, match="which is not here"):
+        registry.for_archive(None, bytes([9] * 8), None)
+    assert "disk-image.safetensors" not in hashed
+    assert hashed
+
+
 def test_altered_start_values_of_none_are_not_used(shelf: Path) -> None:
     copy = shelf / "shipped" / "none.safetensors"
     copy.write_bytes(NONE_FILE.read_bytes())

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from reference_coder import Encoder
 
 from llmzip.coding import range_coder
+from llmzip.jit import jit
 
 
 def encode(decisions):
@@ -53,6 +54,22 @@ def test_cost_is_the_information(sequence):
         share *= Fraction(p1 if bit else 65536 - p1, 65536)
     bits = share.denominator.bit_length() - share.numerator.bit_length()
     assert len(encode(sequence)) * 8 <= bits * 1.001 + 18
+
+
+@pytest.mark.parametrize(("p1", "bit"), [(65535, 1), (1, 0), (65534, 1)])
+def test_no_payload_holds_more_decisions_than_the_bound(p1, bit):
+    """The cheapest decisions there are, of both kinds."""
+    state, out = range_coder.new_encoder(), np.empty(1 << 16, np.uint8)
+    count = 3_000_000
+    encode_many(state, out, p1, bit, count)
+    size = int(range_coder.finish(state, out))
+    assert count <= range_coder.most_decisions(size) < 3 * count + 10_000_000 * (p1 == 65534)
+
+
+@jit
+def encode_many(state, out, p1, bit, count):
+    for _ in range(count):
+        range_coder.encode_bit(state, out, p1, bit)
 
 
 def test_pinned_bytes():

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import tiny_tokenizer
 
-from llmzip.vocabulary.tree import BLOCK, BLOCK_LEVELS, END, DecisionTree, bind_clusters, choose_clusters
+from llmzip.vocabulary.tree import (
+    BLOCK,
+    BLOCK_LEVELS,
+    END,
+    LEFT,
+    DecisionTree,
+    bind_clusters,
+    choose_clusters,
+    most_bytes_per_decision,
+)
 
 vocabularies = st.sets(st.binary(min_size=1, max_size=5), min_size=2, max_size=60).map(sorted)
 
@@ -127,3 +136,18 @@ def test_other_cuts_are_refused(starts):
 def test_other_vocabularies_are_refused(tokens):
     with pytest.raises(ValueError, match="token"):
         DecisionTree.build(tokens)
+
+
+@given(vocabularies)
+def test_bytes_per_decision(tokens):
+    tree = bind_clusters(DecisionTree.build(tokens), [0])
+
+    def depths(node, depth):
+        for child in tree.nodes[node, LEFT : LEFT + 2].tolist():
+            if child < 0:
+                yield ~child, depth
+            else:
+                yield from depths(child, depth + 1)
+
+    expected = max(len(tokens[token]) / depth for token, depth in depths(0, 1))
+    assert most_bytes_per_decision(tree) == expected

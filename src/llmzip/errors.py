@@ -37,6 +37,10 @@ class HardwareError(LlmzipError):
     """The machine computes wrongly, or is set to compute inexactly."""
 
 
+class LimitError(LlmzipError):
+    """Decompressing takes more memory, or gives more content, than the caller allows."""
+
+
 class FileError(LlmzipError):
     """A file is not one to read from or to write to; `filename` says which."""
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast, overload
 
+from llmzip.api.buffers import Unpicklable, byte_view
 from llmzip.container.format import Frame
 from llmzip.container.index import Index
 from llmzip.container.reader import Reader
@@ -30,10 +31,10 @@ Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 class _Content(io.RawIOBase):
     """The content of the archives in `file` from where it stands."""
 
-    def __init__(self, file: BinaryIO, model: str | None, threads: int):
+    def __init__(self, file: BinaryIO, **options: Any):
         from llmzip.api.stream import FrameDecoder
 
-        self._file, self._decoder = file, FrameDecoder(model=model, threads=threads)
+        self._file, self._decoder = file, FrameDecoder(**options)
         self._base = file.tell() if file.seekable() else 0
         self._frames: Iterator[Frame] = iter(Reader(file))
         self._index: Index | None = None
@@ -55,15 +56,17 @@ class _Content(io.RawIOBase):
             if not self._advance():
                 return 0
         at = self._position - self._start
-        with memoryview(buffer).cast("B") as view:
-            size = min(len(view), len(self._bytes) - at)
-            view[:size] = self._bytes[at : at + size]
+        view = byte_view(buffer)
+        size = min(len(view), len(self._bytes) - at)
+        view[:size] = self._bytes[at : at + size]
         self._position += size
         return size
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if not self.seekable():
             raise io.UnsupportedOperation("the file that the archive is in cannot seek")
+        if whence not in (io.SEEK_SET, io.SEEK_CUR, io.SEEK_END):
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
         if whence == io.SEEK_CUR:
             offset += self._position
         if self._index is None:
@@ -100,7 +103,7 @@ class _Content(io.RawIOBase):
         return True
 
 
-class LlmzipFile(io.BufferedIOBase):
+class LlmzipFile(Unpicklable, io.BufferedIOBase):
     """A compressed file, open for binary reading or writing.
 
     Args:
@@ -108,6 +111,7 @@ class LlmzipFile(io.BufferedIOBase):
         mode: "r", "w", "x" (a new file only) or "a" (one more archive at the end), each also with "b".
         model: a shipped model's name or a model file; None for the default, or for the one that the archive names.
         threads: for the network; 0 for one per core.
+        memlimit: for reading, see :func:`llmzip.decompress_stream`.
         closefd: close a file object that was given together with this one.
 
     Raises LlmzipError where something is wrong with archive or model, OSError as :func:`open`.
@@ -120,6 +124,7 @@ class LlmzipFile(io.BufferedIOBase):
         *,
         model: str | None = None,
         threads: int = 0,
+        memlimit: int | None = None,
         closefd: bool = False,
     ):
         self._file: BinaryIO | None = None
@@ -144,7 +149,8 @@ class LlmzipFile(io.BufferedIOBase):
             raise TypeError("filename must be a path or a file object")
         self.mode = "rb" if kind == "r" else "wb"
         if kind == "r":
-            self._reader = io.BufferedReader(_Content(self._file, model, threads), BUFFER_SIZE)
+            content = _Content(self._file, model=model, threads=threads, memlimit=memlimit)
+            self._reader = io.BufferedReader(content, BUFFER_SIZE)
 
     @property
     def name(self) -> Any:
@@ -218,11 +224,10 @@ class LlmzipFile(io.BufferedIOBase):
         if not self.writable():
             raise io.UnsupportedOperation("the file is not open for writing")
         file, compressor = self._open_file(), cast("Compressor", self._compressor)
-        with memoryview(data).cast("B") as view:
-            size = len(view)
-            file.write(compressor.compress(bytes(view)))
-        self._written += size
-        return size
+        view = byte_view(data)
+        file.write(compressor.compress(view))
+        self._written += len(view)
+        return len(view)
 
     def flush(self) -> None:
         """Flush the file below; what waits for the end of its frame goes on waiting."""
@@ -257,6 +262,7 @@ def open(  # noqa: A001 - as in gzip, to be used as llmzip.open
     *,
     model: str | None = None,
     threads: int = 0,
+    memlimit: int | None = None,
     encoding: None = None,
     errors: None = None,
     newline: None = None,
@@ -270,6 +276,7 @@ def open(  # noqa: A001
     *,
     model: str | None = None,
     threads: int = 0,
+    memlimit: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -283,6 +290,7 @@ def open(  # noqa: A001
     *,
     model: str | None = None,
     threads: int = 0,
+    memlimit: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -295,6 +303,7 @@ def open(  # noqa: A001
     *,
     model: str | None = None,
     threads: int = 0,
+    memlimit: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
     newline: str | None = None,
@@ -308,7 +317,7 @@ def open(  # noqa: A001
         raise ValueError(f"invalid mode: {mode!r}")
     if not text and (encoding, errors, newline) != (None, None, None):
         raise ValueError("encoding, errors and newline are for text mode")
-    file = LlmzipFile(filename, mode.replace("t", "", 1), model=model, threads=threads)
+    file = LlmzipFile(filename, mode.replace("t", "", 1), model=model, threads=threads, memlimit=memlimit)
     if not text:
         return file
     return io.TextIOWrapper(file, io.text_encoding(encoding), errors, newline)

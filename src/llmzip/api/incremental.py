@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from llmzip.api import stream
+from llmzip.api.buffers import Unpicklable, byte_view
 from llmzip.container.reader import Reader
 from llmzip.errors import TruncatedError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class Compressor:
+class Compressor(Unpicklable):
     """Compress data given in pieces into one archive.
 
     The joined results of all calls of `compress` and of `flush` at the end are the bytes that
@@ -30,7 +31,7 @@ class Compressor:
     def compress(self, data: ReadableBuffer) -> bytes:
         """Add `data` and return the part of the archive that is ready: often nothing."""
         self._check()
-        self._held += data
+        self._held += byte_view(data)
         # A full frame waits for what follows it: only then is it not the last.
         while len(self._held) > stream.FRAME_BYTES:
             content = bytes(self._held[: stream.FRAME_BYTES])
@@ -63,7 +64,10 @@ class _Pieces:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def append(self, data: ReadableBuffer) -> None:
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def append(self, data: memoryview) -> None:
         self._data += data
 
     def read(self, size: int) -> bytes:
@@ -72,21 +76,21 @@ class _Pieces:
         return piece
 
 
-class Decompressor:
+class Decompressor(Unpicklable):
     """Decompress one archive given in pieces.
 
     Every frame is verified before any of it is returned. Data after the end of the archive is not read: it is
-    `unused_data`.
+    `unused_data`. Arguments as for :func:`llmzip.decompress_stream`.
     """
 
-    def __init__(self, *, model: str | None = None, threads: int = 0):
-        self._decoder = stream.FrameDecoder(model=model, threads=threads)
+    def __init__(self, *, model: str | None = None, threads: int = 0, memlimit: int | None = None):
+        self._decoder = stream.FrameDecoder(model=model, threads=threads, memlimit=memlimit)
         self._pieces = _Pieces()
         self._reader = Reader(self._pieces)  # type: ignore[arg-type] # it is only read from
         self._content = memoryview(b"")
         self._starved = True  # the next frame has not been given in full
         self._ended = False
-        self._unused = b""
+        self._unused = bytearray()
 
     @property
     def eof(self) -> bool:
@@ -101,7 +105,7 @@ class Decompressor:
     @property
     def unused_data(self) -> bytes:
         """Return what followed the archive; empty until `eof`."""
-        return self._unused if self.eof else b""
+        return bytes(self._unused) if self.eof else b""
 
     def decompress(self, data: ReadableBuffer, max_length: int = -1) -> bytes:
         """Add `data` and return the content that is ready, at most `max_length` bytes unless that is negative.
@@ -111,11 +115,13 @@ class Decompressor:
         """
         if self.eof:
             raise EOFError("the end of the archive has been reached")
+        piece = byte_view(data)
         if self._ended:
-            self._unused += data
+            self._unused += piece
         else:
-            self._pieces.append(data)
-            self._starved = False
+            self._pieces.append(piece)
+            # Not tried again for every piece: a frame would be copied each time.
+            self._starved = self._starved and self._reader.buffered + len(self._pieces) < self._reader.wanted
         parts = []
         missing = max_length if max_length >= 0 else sys.maxsize
         while missing > 0:
@@ -138,7 +144,7 @@ class Decompressor:
             return False
         if frame is None:
             self._ended = True
-            self._unused = self._reader.rest()
+            self._unused += self._reader.rest()
             return False
         self._content = memoryview(self._decoder.decode(frame))
         return True

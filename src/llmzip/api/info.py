@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from llmzip.api.buffers import byte_view
 from llmzip.container.format import (
     MAX_HEAD,
     MODEL,
@@ -64,7 +65,7 @@ def get_frame_info(frame_buffer: ReadableBuffer) -> FrameInfo:
 
     Raises FormatError if it is not an archive, TruncatedError if it is too short.
     """
-    head = bytes(memoryview(frame_buffer)[:MAX_HEAD])
+    head = bytes(byte_view(frame_buffer)[:MAX_HEAD])
     check_start(head)
     return FrameInfo.of(parse_frame(head, None))
 

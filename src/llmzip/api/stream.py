@@ -6,15 +6,17 @@ import functools
 import io
 from typing import TYPE_CHECKING, BinaryIO
 
+from llmzip.api.buffers import byte_view
 from llmzip.coding.byte_coder import ByteCoder
 from llmzip.coding.progress import Progress
 from llmzip.coding.threads import usable_cores
 from llmzip.coding.token_coder import TokenCoder
-from llmzip.container.format import BYTES, NO_MODEL, STORED, ArchiveHeader, Frame, Writer
+from llmzip.container.format import BYTES, MODEL, NO_MODEL, STORED, ArchiveHeader, Frame, Writer
 from llmzip.container.peekable import PeekableStream
 from llmzip.container.reader import Reader
 from llmzip.container.salvage import Salvager
-from llmzip.errors import HardwareError, LlmzipError, ModelError
+from llmzip.errors import HardwareError, LimitError, LlmzipError, ModelError
+from llmzip.mixing import layout
 from llmzip.model import registry
 from llmzip.model.file import Model
 
@@ -145,8 +147,12 @@ class FrameDecoder:
         threads: int = 0,
         device: str = "cpu",
         progress: Progress | None = None,
+        max_size: int | None = None,
+        memlimit: int | None = None,
     ):
         self._model, self._threads, self._device = model, threads, device
+        self._max_size, self._memlimit = max_size, memlimit
+        self._size = 0  # of all frames so far
         self._progress = _FrameProgress(progress)
 
     def decode(self, frame: Frame) -> bytes:
@@ -154,11 +160,26 @@ class FrameDecoder:
 
         A model that was named must exist, even if this frame needs none.
         """
+        self._check_limits(frame)
         if self._model not in (None, registry.NONE):
             registry.load(self._model)
         content = self._decode(frame)
         self.skip(frame)
         return content
+
+    def _check_limits(self, frame: Frame) -> None:
+        """Raise LimitError if the caller does not allow what decoding the frame takes or gives."""
+        header = frame.header
+        need = layout.needed(header.size, model=header.kind == MODEL)
+        if header.kind == STORED:
+            need = layout.PROGRAM_BYTES + 2 * header.size
+        if self._memlimit is not None and need > self._memlimit:
+            raise LimitError(
+                f"takes about {need} bytes of memory, over the limit of {self._memlimit} (raise --memlimit)"
+            )
+        self._size += frame.header.size
+        if self._max_size is not None and self._size > self._max_size:
+            raise LimitError(f"holds more than {self._max_size} bytes of content, which is the limit")
 
     def skip(self, frame: Frame) -> None:
         """Report what is missing of a frame's progress: it is done, or lost."""
@@ -217,6 +238,8 @@ def decompress_stream(
     device: str = "cpu",
     progress: Progress | None = None,
     keep_going: bool = False,
+    max_size: int | None = None,
+    memlimit: int | None = None,
 ) -> None:
     """Decompress all archives in `src`, one after another, onto `dst`.
 
@@ -227,13 +250,17 @@ def decompress_stream(
         model: the model to use; None to find the one that the archive names.
         progress: called with the number of bytes decompressed since the last call.
         keep_going: skip what is damaged, and raise SalvageError at the end if anything was.
+        max_size: bytes of content; raise LimitError rather than decompress a frame that leads beyond.
+        memlimit: bytes of memory; raise LimitError rather than decompress a frame that takes more, about.
     """
-    decoder = FrameDecoder(model=model, threads=threads, device=device, progress=progress)
+    decoder = FrameDecoder(
+        model=model, threads=threads, device=device, progress=progress, max_size=max_size, memlimit=memlimit
+    )
     reader = Salvager(src) if keep_going else Reader(src)
     for frame in reader:
         try:
             content = decoder.decode(frame)
-        except (ModelError, HardwareError):
+        except (ModelError, HardwareError, LimitError):
             raise  # nothing is wrong with the archive
         except LlmzipError as error:
             reader.lose(frame, error)
@@ -245,12 +272,22 @@ def decompress_stream(
 def compress(data: ReadableBuffer, *, model: str | None = None, threads: int = 0) -> bytes:
     """Return `data` as an archive; arguments as for :func:`compress_stream`."""
     out = io.BytesIO()
-    compress_stream(io.BytesIO(data), out, model=model, threads=threads)
+    compress_stream(io.BytesIO(byte_view(data)), out, model=model, threads=threads)
     return out.getvalue()
 
 
-def decompress(data: ReadableBuffer, *, model: str | None = None, threads: int = 0) -> bytes:
-    """Return the content of the archives in `data`; raises LlmzipError for anything else."""
-    out = io.BytesIO()
-    decompress_stream(io.BytesIO(data), out, model=model, threads=threads)
+def decompress(
+    data: ReadableBuffer,
+    *,
+    model: str | None = None,
+    threads: int = 0,
+    max_size: int | None = None,
+    memlimit: int | None = None,
+) -> bytes:
+    """Return the content of the archives in `data`; raises LlmzipError for anything else.
+
+    Arguments as for :func:`decompress_stream`.
+    """
+    out, source = io.BytesIO(), io.BytesIO(byte_view(data))
+    decompress_stream(source, out, model=model, threads=threads, max_size=max_size, memlimit=memlimit)
     return out.getvalue()

@@ -287,6 +287,7 @@ class Decompression(Conversion):
     """Decompress files; `salvage` goes on after damage."""
 
     salvage: bool = False
+    memlimit: int | None = None  # bytes
 
     archive_in = True
     memory_hint = "llmzip list shows how much it takes"
@@ -322,6 +323,7 @@ class Decompression(Conversion):
             threads=self.threads,
             progress=progress,
             keep_going=self.salvage,
+            memlimit=self.memlimit,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmzip.cli.conversion import Compression, Conversion, Decompression, Verification
-from llmzip.cli.options import FILES, MODEL_OF_ARCHIVE, RECURSIVE, THREADS, model_option, with_options
+from llmzip.cli.options import FILES, MEMORY, MODEL_OF_ARCHIVE, RECURSIVE, THREADS, model_option, with_options
 from llmzip.cli.runner import each
 
 _conversion = with_options(
@@ -58,6 +58,7 @@ def compress(files: tuple[str, ...], **options: Any) -> None:
 @_conversion
 @_work
 @MODEL_OF_ARCHIVE
+@MEMORY
 @click.option("--salvage", is_flag=True, help="Write what is left of a damaged archive.")
 def decompress(files: tuple[str, ...], **options: Any) -> None:
     """Decompress each FILE.lz to FILE.
@@ -80,6 +81,7 @@ def decompress(files: tuple[str, ...], **options: Any) -> None:
 @FILES
 @_work
 @MODEL_OF_ARCHIVE
+@MEMORY
 def test(files: tuple[str, ...], **options: Any) -> None:
     """Verify each FILE.lz, and write nothing.
 

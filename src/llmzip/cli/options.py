@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -55,3 +56,24 @@ def model_option(**settings: Any) -> Callable[[Command], Command]:
 
 MODEL_TO_USE = model_option(envvar="LLMZIP_MODEL", show_envvar=True)
 MODEL_OF_ARCHIVE = model_option()  # which names its model: no environment variable overrides it
+
+
+class _Bytes(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
+    """A number of bytes, with K, M or G for powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+) ?([KMG]?)(i?B)?", str(value), re.IGNORECASE)
+        if not match:
+            self.fail(f"{value!r} is not a size like 500M or 2G.", param, ctx)
+        return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+
+
+MEMORY = click.option(
+    "-M",
+    "--memlimit",
+    metavar="SIZE",
+    type=_Bytes(),
+    help="Refuse what takes more memory, like 500M or 2G; llmzip list shows how much.",
+)

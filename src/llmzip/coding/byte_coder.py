@@ -16,6 +16,7 @@ from llmzip.mixing.state import new_mixer
 from llmzip.mixing.text_buffer import new_text_buffer
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters
 
+BITS = 8  # decisions of a byte
 SEGMENT_BYTES = 1 << 16  # bytes between two reports of progress
 
 
@@ -53,6 +54,8 @@ class ByteCoder:
 
     def decode(self, payload: bytes, size: int, *, progress: Progress | None = None) -> bytes:
         """Return the `size` bytes of a frame; raises FormatError for a payload that no encoder made."""
+        if size * BITS > range_coder.most_decisions(len(payload)):
+            raise FormatError(range_coder.TOO_MUCH)
         data = np.frombuffer(payload, np.uint8).copy()
         coder, frame = range_coder.new_decoder(data), self.begin_frame(size)
         for at in range(0, size, SEGMENT_BYTES):

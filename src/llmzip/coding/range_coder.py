@@ -41,7 +41,10 @@ LOW, KEPT, KEPT_FF = 2, 3, 4
 CODE = 2
 STATE_SIZE = 5
 
+CHEAPEST_BIT = 0.99 * log2(65536 / 65535)  # bits that a decision costs at least, rounding included
+
 TOO_SHORT = "the frame's data ends too early"  # what is wrong with a payload
+TOO_MUCH = "the frame claims more content than its data can hold"
 NOT_USED_UP = "the frame's data does not end where it should"
 
 
@@ -107,6 +110,11 @@ def bits_written(state: npt.NDArray[np.int64]) -> float:
     """Return the cost in bits of an encoder's interval so far, fractions included."""
     shifts = int(state[POSITION] + state[KEPT_FF]) + int(state[KEPT] >= 0)
     return 8 * shifts + 32 - log2(state[RANGE])
+
+
+def most_decisions(payload_size: int) -> int:
+    """Return an upper bound of the number of decisions that a payload of `payload_size` bytes can hold."""
+    return int(8 * (payload_size + 8) / CHEAPEST_BIT)
 
 
 @jit

@@ -1,9 +1,18 @@
-"""How many threads code a frame, and which lanes each of them runs the network over."""
+"""Threads that code a frame: how many, which lanes each of them runs the network over, and what if none can start.
+
+None can when the process may have no more of them, or when the interpreter is shutting down: files that are closed
+then, by a function registered with atexit or by a thread that outlives the main one, must lose nothing.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import pairwise
+from queue import SimpleQueue
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,3 +26,67 @@ def groups_of(lanes: int, workers: int) -> list[slice]:
     """Split the lanes evenly among at most `workers` threads, in order; no group is empty."""
     bounds = np.linspace(0, lanes, min(lanes, workers) + 1).astype(int).tolist()
     return [slice(a, b) for a, b in pairwise(bounds)]
+
+
+def start_all(targets: list[Callable[[], object]]) -> list[threading.Thread]:
+    """Start a thread for each of the `targets`; return none, and run nothing, unless all can be started."""
+    go, cancelled = threading.Event(), False
+
+    def run(target: Callable[[], object]) -> None:
+        go.wait()
+        if not cancelled:
+            target()
+
+    started: list[threading.Thread] = []
+    try:
+        for target in targets:
+            thread = threading.Thread(target=run, args=(target,))
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        cancelled = True
+    finally:
+        # Whatever happens, an interrupt included, no thread may wait for ever.
+        cancelled = cancelled or len(started) < len(targets)
+        go.set()
+    if cancelled:
+        for thread in started:
+            thread.join()
+        return []
+    return started
+
+
+class Worker:
+    """A thread that makes calls in their order; where it cannot be started, they are made when they are submitted."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = start_all([self._run])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Return the future result of a call."""
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:  # for who asks for the result
+                future.set_exception(error)
+
+        if self._threads:
+            self._calls.put(call)
+        else:
+            call()
+        return future
+
+    def _run(self) -> None:
+        while call := self._calls.get():
+            call()

@@ -11,9 +11,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from llmzip.coding import lanes, range_coder, token_kernels
 from llmzip.coding.progress import Progress
-from llmzip.coding.threads import groups_of
+from llmzip.coding.threads import Worker, groups_of, start_all
 from llmzip.coding.token_kernels import FrameState, TokenTables
 from llmzip.errors import FormatError, ModelError
 from llmzip.mixing.state import new_mixer
@@ -29,7 +30,7 @@ from llmzip.mixing.text_buffer import TextBuffer, add_behind, new_text_buffer
 from llmzip.model.file import Model
 from llmzip.network.cpu import SEGMENT_ROWS, ExactNetwork
 from llmzip.network.head import Prediction, new_head, new_work
-from llmzip.vocabulary.tree import DecisionTree, bind_clusters
+from llmzip.vocabulary.tree import DecisionTree, bind_clusters, most_bytes_per_decision
 
 SEGMENTS_AHEAD = 2  # of the network: threads that have finished one do not wait for the coder
 
@@ -92,6 +93,7 @@ class TokenCoder:
             self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
         except ValueError as error:
             raise ModelError(f"the model file is damaged: {error}") from error
+        self._bytes_per_decision = most_bytes_per_decision(self.tree)
         self.head = new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
         self.tables = TokenTables(self.head, self.tree)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
@@ -159,12 +161,12 @@ class TokenCoder:
         steps = max(1, self.segment_rows * len(groups) // grid.shape[1])
 
         with ExitStack() as stack:
-            pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in groups]  # a session is for one thread
+            workers = [stack.enter_context(Worker()) for _ in groups]  # a session is for one thread
 
             def start(at: int) -> list[Future[Prediction]]:
                 inputs = lanes.inputs_of(grid, self.bos, at, steps)
                 parts = [np.ascontiguousarray(inputs[:, g]) for g in groups]
-                return [pool.submit(s.run, p) for pool, s, p in zip(pools, sessions, parts, strict=True)]
+                return [w.submit(s.run, p) for w, s, p in zip(workers, sessions, parts, strict=True)]
 
             starts = iter(range(0, len(grid), steps))
             ahead = deque(map(start, islice(starts, SEGMENTS_AHEAD)))
@@ -175,6 +177,8 @@ class TokenCoder:
 
     def decode(self, payload: bytes, lane_bytes: list[int], *, progress: Progress | None = None) -> bytes:
         """Decode a frame; raises FormatError for a payload that no encoder made, whatever its bytes."""
+        if sum(lane_bytes) > range_coder.most_decisions(len(payload)) * self._bytes_per_decision:
+            raise FormatError(range_coder.TOO_MUCH)
         data = np.frombuffer(payload, np.uint8).copy()  # the kernels are compiled for writable arrays
         coder = range_coder.new_decoder(data)
         text = _FrameDecoder(self, data, lane_bytes, coder, progress).run()
@@ -233,17 +237,18 @@ class _FrameDecoder:
     def run(self) -> np.ndarray:
         """Return the text, uint8."""
         # The calling thread only waits: an interrupt there cannot meet it holding the lock.
-        workers = [threading.Thread(target=self._guarded, args=(g,)) for g in range(len(self.groups))]
+        workers = start_all([partial(self._guarded, g) for g in range(len(self.groups))])
         try:
-            for worker in workers:
-                worker.start()
             for worker in workers:
                 worker.join()
         except BaseException as error:  # an interrupt, too, must not leave the others waiting for their turn
             self._fail(error)
         for worker in workers:
-            if worker.ident is not None:  # it was started
-                worker.join()
+            worker.join()
+        if not workers:
+            self.groups = groups_of(self.lane_count, 1)
+            self.active, self.turn = [self.size > 0], 0
+            self._run_group(0)
         if self.failure is not None:
             raise self.failure
         return self.frame.state.buffer.text[: self.size].astype(np.uint8)

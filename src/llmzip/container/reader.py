@@ -58,7 +58,13 @@ class Reader:
         self._source = PeekableStream(stream)
         self._payloads = payloads
         self._previous: Frame | None = None  # in this archive
+        self.wanted = 1  # bytes that must be there before it is of use to try again after TruncatedError
         self._trailer = Trailer()
+
+    @property
+    def buffered(self) -> int:
+        """Return the number of bytes that were read of the stream and belong to nothing that was returned yet."""
+        return self._source.buffered
 
     @property
     def position(self) -> int:
@@ -84,8 +90,10 @@ class Reader:
     def frame(self) -> Frame | None:
         """Return the next frame of this archive, or None at its end, after which the next archive begins.
 
-        Nothing is taken from the stream when TruncatedError is raised: call again once there is more data.
+        Nothing is taken from the stream when TruncatedError is raised: call again once there is more data, `wanted`
+        bytes beyond `position`.
         """
+        self.wanted = 1 + min(len(self._source.peek(MAX_HEAD)), MAX_HEAD)
         if self._previous is None:
             check_start(self._source.peek(MAX_HEAD))
         elif self._previous.header.last:
@@ -112,6 +120,7 @@ class Reader:
             found = self._source.peek(len(expected))
             if found != expected:
                 if expected.startswith(found):
+                    self.wanted = len(expected)
                     raise TruncatedError(INCOMPLETE)
                 raise ChecksumError("the list of frames at the end does not match the frames")
             self._source.skip(len(found))
@@ -129,6 +138,7 @@ class Reader:
         if not self._payloads:
             self._source.skip(frame.stored_size)
             return frame
+        self.wanted = frame.stored_size
         return replace(frame, payload=self._source.read(frame.stored_size)[frame.head_size :])
 
 

@@ -35,7 +35,7 @@ from llmzip.mixing.match import MATCH_STATES
 TENSORS = {"model_apms": "model_maps"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: arrays are not comparable
 class InitialState:
     """An initial state, as it is stored.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,16 @@ def new_mixer(nodes: int, size: int, initial_state: InitialState, *, model: bool
         model: whether there is a language model.
         traced: the number of decisions to record.
     """
+    core, weights, apms = _initial(nodes, initial_state, model)
+    inputs = np.zeros(INPUTS, np.int32)
+    inputs[0] = 256
+    slots = new_slots(CONTEXTS if model else CONTEXTS_WITHOUT_MODEL, size)
+    return Mixer(core.copy(), slots, weights.copy(), inputs, apms.copy(), new_trace(traced))
+
+
+@functools.lru_cache(maxsize=4)
+def _initial(nodes: int, initial_state: InitialState, model: bool) -> tuple[npt.NDArray[Any], ...]:
+    """Return core, weights and APMs before a frame, which are the same before each: copied, not made again."""
     core = np.zeros(1, CORE)
     one = core[0]
     squash = squash_table()
@@ -125,16 +136,8 @@ def new_mixer(nodes: int, size: int, initial_state: InitialState, *, model: bool
     one["contexts"] = CONTEXTS if model else CONTEXTS_WITHOUT_MODEL
     one["width"] = INPUTS if model else INPUTS_OF_BYTES
     one["selectors"] = SELECTORS if model else SELECTORS_WITHOUT_MODEL
-    inputs = np.zeros(INPUTS, np.int32)
-    inputs[0] = 256
-    return Mixer(
-        core,
-        new_slots(int(one["contexts"]), size),
-        initial_state.weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS),
-        inputs,
-        np.repeat(identity[None], 2 * nodes, axis=0),
-        new_trace(traced),
-    )
+    weights = initial_state.weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS)
+    return core, weights, np.repeat(identity[None], 2 * nodes, axis=0)
 
 
 def to_initial_state(mixer: Mixer) -> InitialState:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from safetensors.numpy import load, save
 from llmzip.errors import ModelError
 from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.layout import MOST_DICTIONARY_BYTES
+from llmzip.model.registry import MAX_FILE_BYTES
 from llmzip.network.weights import LayerWeights, Matrix, OtherLayer, Weights
 from llmzip.vocabulary.tokenizer import Tokenizer
 
 FILE_VERSION = 0
 PROFILE = "exact-2"
-MAX_FILE_BYTES = 1 << 30
+MAX_HEADER_BYTES = 1 << 20  # JSON takes thirty times its size in memory; a large model's has some 100 KB
 NO_DICTIONARY = np.empty(0, np.uint16)
 
 
@@ -135,6 +137,8 @@ def _description(data: bytes) -> dict[str, Any]:
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
         raise ModelError("this is not an llmzip model file (llmzip train makes one)")
+    if size > MAX_HEADER_BYTES:
+        raise ModelError(f"the model file's header is longer than {MAX_HEADER_BYTES} bytes")
     try:
         info: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["llmzip"])
         for key in ("version", "width", "hidden", "layers", "vocab"):
@@ -217,6 +221,8 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
 
 def read(path: Path) -> Model:
     """Load a model file."""
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ModelError("the model file is larger than 1 GiB")
-    return parse(path.read_bytes())
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise ModelError("the model file is larger than 1 GiB")
+        return parse(file.read(size))

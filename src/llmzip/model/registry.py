@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 DEFAULT = "default"
+MAX_FILE_BYTES = 1 << 30
 NONE = "none"  # no language model
 NONE_FILE = "none.safetensors"  # beside the shipped models
 SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
@@ -147,6 +148,8 @@ def for_archive(number: int | None, model_id: bytes | None, named: str | None) -
     for path in _search_path():
         if path.is_file():
             stat = path.stat()
+            if stat.st_size > MAX_FILE_BYTES:
+                continue  # no model: hashing it could take an hour
             if _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # called again for every frame
                 return load(str(path))
     raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")

@@ -255,6 +255,18 @@ def bind_clusters(tree: DecisionTree, starts: npt.ArrayLike) -> ClusteredTree:
     )
 
 
+def most_bytes_per_decision(tree: ClusteredTree) -> float:
+    """Return the largest quotient of a token's bytes by the number of decisions that lead to it."""
+    lengths, best = np.diff(tree.offsets), 0.0
+    level, decisions = np.zeros(1, np.int32), 1
+    while level.size:
+        children = tree.nodes[level][:, [LEFT, RIGHT]].ravel()
+        tokens = ~children[children < 0]
+        best = max(best, float(lengths[tokens].max(initial=0)) / decisions)
+        level, decisions = children[children >= 0], decisions + 1
+    return best
+
+
 class Decision(NamedTuple):
     """One decision of the tree, as contexts see it: int64 columns of its node, see :class:`ClusteredTree`."""
 
