@@ -6,9 +6,12 @@ from are decoded.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import io
 import os
+import sys
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast, overload
 
@@ -24,6 +27,20 @@ if TYPE_CHECKING:
     from llmzip.api.incremental import Compressor
 
 BUFFER_SIZE = 1 << 17
+
+# Files open for writing, and text files upon them. Those that nobody closes are closed before the interpreter takes
+# itself apart: to compress the last frame, it must be whole. Functions that were registered later run before.
+_unclosed: weakref.WeakSet[LlmzipFile | io.TextIOWrapper] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for file in list(_unclosed):
+        try:
+            file.close()
+        except Exception as error:  # the others are to be closed, too
+            sys.excepthook(type(error), error, error.__traceback__)
+
 
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -148,6 +165,8 @@ class LlmzipFile(Unpicklable, io.BufferedIOBase):
         else:
             raise TypeError("filename must be a path or a file object")
         self.mode = "rb" if kind == "r" else "wb"
+        if kind != "r":
+            _unclosed.add(self)
         if kind == "r":
             content = _Content(self._file, model=model, threads=threads, memlimit=memlimit)
             self._reader = io.BufferedReader(content, BUFFER_SIZE)
@@ -320,4 +339,9 @@ def open(  # noqa: A001
     file = LlmzipFile(filename, mode.replace("t", "", 1), model=model, threads=threads, memlimit=memlimit)
     if not text:
         return file
-    return io.TextIOWrapper(file, io.text_encoding(encoding), errors, newline)
+    wrapper = io.TextIOWrapper(file, io.text_encoding(encoding), errors, newline)
+    if file.writable():
+        # The wrapper holds text back, so it is what must be closed.
+        _unclosed.discard(file)
+        _unclosed.add(wrapper)
+    return wrapper
