@@ -15,7 +15,7 @@ import llmzip
 CASES = {
     "closed by atexit": "f = llmzip.open('out.lz', 'wb', **options); f.write(data); atexit.register(f.close)",
     "never closed": "f = llmzip.open('out.lz', 'wb', **options); f.write(data)",
-    "never closed, in a cycle": "f = llmzip.open('out.lz', 'wb', **options); f.write(data); l = [f]; l.append(l); del f, l",
+    "never closed, in a cycle": "f = llmzip.open('out.lz', 'wb', **options); f.write(data); f.me = f; del f",
     "text that is never closed": "f = llmzip.open('out.lz', 'wt', **options); f.write(data.decode())",
     "written by atexit": "f = llmzip.open('out.lz', 'wb', **options); atexit.register(lambda: f.write(data))",
     "compressed by atexit": "atexit.register(lambda: open('out.lz', 'wb').write(llmzip.compress(data, **options)))",
@@ -44,7 +44,8 @@ def test_nothing_is_lost(tmp_path: Path, case: str, model: str) -> None:
     (tmp_path / "tiny.safetensors").write_bytes(tiny_model_file())
     options = {"model": "none" if model == "none" else str(tmp_path / "tiny.safetensors"), "threads": 2}
     program = (
-        f"import atexit, threading, time\nimport llmzip\ndata = b'text ' * 3000\noptions = {options}\n{CASES[case]}\n"
+        f"import atexit, threading, time\nimport llmzip\ndata = b'text ' * 3000\n"
+    program += f"options = {options}\n{CASES[case]}\n"
     )
     compiled = {key: value for key, value in ENVIRONMENT.items() if key != "NUMBA_DISABLE_JIT"}
     done = subprocess.run(
