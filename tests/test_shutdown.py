@@ -43,10 +43,8 @@ threading.Thread(target=work).start()
 def test_nothing_is_lost(tmp_path: Path, case: str, model: str) -> None:
     (tmp_path / "tiny.safetensors").write_bytes(tiny_model_file())
     options = {"model": "none" if model == "none" else str(tmp_path / "tiny.safetensors"), "threads": 2}
-    program = (
-        f"import atexit, threading, time\nimport llmzip\ndata = b'text ' * 3000\n"
+    program = "import atexit, threading, time\nimport llmzip\ndata = b'text ' * 3000\n"
     program += f"options = {options}\n{CASES[case]}\n"
-    )
     compiled = {key: value for key, value in ENVIRONMENT.items() if key != "NUMBA_DISABLE_JIT"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=compiled, cwd=tmp_path, capture_output=True, text=True, check=False
