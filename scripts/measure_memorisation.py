@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--per-domain", type=int, default=8, help="passages of either kind")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    speaker, rng = Speaker(args.model), random.Random(args.seed)  # noqa: S311 - nothing secret
+    speaker, rng = Speaker(args.model), random.Random(args.seed)
     trained, heldout = by_domain(args.corpus), by_domain([args.heldout])
     domains = {}
     for domain in sorted(trained.keys() & heldout.keys()):

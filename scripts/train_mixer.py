@@ -24,7 +24,7 @@ from llmzip.training.mixer import train_initial_state
 
 def pieces(paths: list[Path], size: int, per_file: int, seed: int) -> list[bytes]:
     """Return pieces of the files' documents, joined: of `size` bytes, a half and an eighth of it, in random order."""
-    rng, found = random.Random(seed), []  # noqa: S311 - nothing secret
+    rng, found = random.Random(seed), []
     for path in text_files(paths):
         text = b"".join(documents(path))
         for i in range(per_file):

@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, BinaryIO, cast
 
 from llmzip.errors import FileError
@@ -209,9 +209,11 @@ class _NewFile:
     def take_name(self, *, force: bool) -> None:
         """Give the file its name; without `force` only if no other file has it."""
         if not self._temporary:
-            if not force and self._link(self._name):
-                _synchronise(self._folder)
-                return
+            # Nothing is left over if the process is killed here; to replace a file, it takes a name for a moment.
+            with suppress(FileExistsError) if force else nullcontext():
+                if self._link(self._name):
+                    _synchronise(self._folder)
+                    return
             self._temporary = self._temporary_name()
             if not self._link(self._temporary):
                 self._copy()
