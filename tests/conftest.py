@@ -5,8 +5,9 @@ import signal
 import hypothesis
 import pytest
 
-# Jobs that a script runs in the background ignore SIGINT, and so would the programs that tests start and interrupt.
+# Jobs that a script runs in the background ignore these, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # Kernels compile in the first example.
 hypothesis.settings.register_profile("llmzip", deadline=None, derandomize=True)
