@@ -149,6 +149,7 @@ def test_huge_files_on_the_search_path_are_not_hashed(shelf: Path, monkeypatch) 
     with pytest.raises(ModelError, match="which is not here"):
         registry.for_archive(None, bytes([9] * 8), None)
     assert "disk-image.safetensors" not in hashed
+    assert "disk-image" not in registry.available()
     assert hashed
 
 

@@ -12,9 +12,8 @@ from llmzip.cli.listing import aligned
 from llmzip.cli.runner import each, write
 from llmzip.errors import ModelError
 from llmzip.model import registry
-from llmzip.model import registry as library
 
-NAME = click.argument("name", metavar="[NAME|FILE]", default=library.DEFAULT)
+NAME = click.argument("name", metavar="[NAME|FILE]", default=registry.DEFAULT)
 
 
 @click.group()
@@ -45,9 +44,9 @@ def list_(as_json: bool) -> None:
     The identity is what archives name a model by; shipped models have a number as well.
     """  # noqa: D301
     rows = []
-    for name, path in library.available().items():
-        digest = library.digest_of(path)
-        number = library.number_of(digest)
+    for name, path in registry.available().items():
+        digest = registry.digest_of(path)
+        number = registry.number_of(digest)
         size = path.stat().st_size
         rows.append({"name": name, "number": number, "identity": digest[:8].hex(), "bytes": size, "path": str(path)})
     if as_json:
@@ -70,14 +69,14 @@ def card(name: str) -> None:
 
     That is the text in FILE.md beside FILE.safetensors; without one, the description in the model.
     """  # noqa: D301
-    sys.exit(each((name,), lambda name: write(_card(library.locate(name)))))
+    sys.exit(each((name,), lambda name: write(_card(registry.locate(name)))))
 
 
 def _card(path: Path) -> str:
     text = path.with_suffix(".md")
     if text.is_file():
         return text.read_text(encoding="utf-8")
-    return json.dumps(library.load(str(path)).info, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(registry.load(str(path)).info, indent=2, ensure_ascii=False) + "\n"
 
 
 @models.command()
@@ -90,7 +89,7 @@ def path(name: str) -> None:
       llmzip models path
       cp "$(llmzip models path default)" backup
     """  # noqa: D301
-    sys.exit(each((name,), lambda name: write(f"{library.locate(name)}\n")))
+    sys.exit(each((name,), lambda name: write(f"{registry.locate(name)}\n")))
 
 
 @models.command()
@@ -106,21 +105,21 @@ def verify(names: tuple[str, ...]) -> None:
     A shipped model must be the one that archives name; every model must be complete, and decompress
     what it has compressed. `none` is the initial state for frames without a language model.
     """  # noqa: D301
-    chosen = names or (*library.available(), library.NONE)
+    chosen = names or (*registry.available(), registry.NONE)
     sys.exit(each(chosen, lambda name: write(f"{name}: {_verify(name)}\n")))
 
 
 def _verify(name: str) -> str:
     """Return a line about a sound model; raises ModelError for any other."""
-    if name == library.NONE:
+    if name == registry.NONE:
         _, digest = registry.initial_state_for_bytes()
         return f"sound ({digest[:8].hex()}, initial state for frames without a language model)"
     from llmzip.tools.doctor import replay
 
-    path = library.locate(name)
-    model = library.load(str(path))
-    registered = dict(library.SHIPPED.values())
-    if path.parent == library.shipped_folder() and registered.get(path.stem) not in (None, model.digest.hex()):
+    path = registry.locate(name)
+    model = registry.load(str(path))
+    registered = dict(registry.SHIPPED.values())
+    if path.parent == registry.shipped_folder() and registered.get(path.stem) not in (None, model.digest.hex()):
         raise ModelError("is not the shipped model of that name (install llmzip again)")
     replay(model)
     return f"sound ({model.digest[:8].hex()}, {model.tokenizer.size} tokens, {path.stat().st_size} bytes)"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 DEFAULT = "default"
-MAX_FILE_BYTES = 1 << 30
+MAX_FILE_BYTES = 1 << 30  # of a model; what is larger is none, and hashing it could take an hour
 NONE = "none"  # no language model
 NONE_FILE = "none.safetensors"  # beside the shipped models
 SEARCH_PATH = "LLMZIP_MODEL_PATH"  # folders (or files), separated like PATH
@@ -49,7 +49,7 @@ def available() -> dict[str, Path]:
     shipped = [shipped_folder() / (name + SUFFIX) for name, _ in SHIPPED.values()]
     found: dict[str, Path] = {}
     for path in [*shipped, *_search_path()]:
-        if path.name.endswith(SUFFIX) and path.is_file():
+        if path.name.endswith(SUFFIX) and path.is_file() and path.stat().st_size <= MAX_FILE_BYTES:
             found.setdefault(path.name.removesuffix(SUFFIX), path)
     return found
 
@@ -149,7 +149,7 @@ def for_archive(number: int | None, model_id: bytes | None, named: str | None) -
         if path.is_file():
             stat = path.stat()
             if stat.st_size > MAX_FILE_BYTES:
-                continue  # no model: hashing it could take an hour
+                continue
             if _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # called again for every frame
                 return load(str(path))
     raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")
