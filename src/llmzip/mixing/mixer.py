@@ -17,6 +17,7 @@ from llmzip.jit import inlined
 from llmzip.mixing.bit_history import STATES, adapted
 from llmzip.mixing.contexts import byte_contexts, mixed_hash
 from llmzip.mixing.layout import (
+    APM_ENTRIES,
     CONTEXT_INPUTS,
     CONTEXTS,
     MATCH_INPUTS,
@@ -67,8 +68,8 @@ def begin_token(guess, lane, mixer):
 
 
 @inlined
-def enter_block(block, mixer):
-    """Find the token contexts' slots for a block of the tree's decisions."""
+def seek_block(block, mixer):
+    """Prefetch the token contexts' slots for a block of the tree's decisions."""
     core, slots = mixer.core[0], mixer.slots
     core["block"] = block
     for i in range(TOKEN_CONTEXTS):
@@ -76,24 +77,41 @@ def enter_block(block, mixer):
         core["slot_offsets"][i] = slot_offset(i, core["contexts"], value, slots)
         core["checks"][i] = value & 255
         prefetch(slots, core["slot_offsets"][i])
-    for i in range(TOKEN_CONTEXTS):
-        core["slot_offsets"][i] = find(core["slot_offsets"][i], np.uint8(core["checks"][i]), slots)
 
 
 @inlined
-def enter_part(part, lane, buffer, mixer):
-    """Find the byte contexts' slots for a part of a byte: 1 for its first half, 16 + that for its second, 0 for END."""
+def seek_part(part, lane, buffer, mixer):
+    """Prefetch the byte contexts' slots for a part of a byte.
+
+    That is 1 for its first half, 16 + that half for its second, 0 for END. The slots of all are neighbours.
+    """
     core, slots = mixer.core[0], mixer.slots
     core["part"] = part
     if lane["fresh"] == 0:
         byte_contexts(lane, buffer, core["contexts"] == CONTEXTS, core["bytes"])
         for i in range(TOKEN_CONTEXTS, core["contexts"]):
-            core["slot_bases"][i] = slot_offset(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
-            prefetch(slots, core["slot_bases"][i])
+            base = slot_offset(i, core["contexts"], core["bytes"][i - TOKEN_CONTEXTS], slots)
+            core["slot_bases"][i] = base
+            prefetch(slots, base)
+            prefetch(slots, base ^ (NEIGHBOURHOOD + 1) // 2 * SLOT_BYTES)
+
+
+@inlined
+def find_block(mixer):
+    """Find the token contexts' slots that were prefetched."""
+    core = mixer.core[0]
+    for i in range(TOKEN_CONTEXTS):
+        core["slot_offsets"][i] = find(core["slot_offsets"][i], np.uint8(core["checks"][i]), mixer.slots)
+
+
+@inlined
+def find_part(part, mixer):
+    """Find the byte contexts' slots that were prefetched."""
+    core = mixer.core[0]
     near = (part & NEIGHBOURHOOD) * SLOT_BYTES
     for i in range(TOKEN_CONTEXTS, core["contexts"]):
         check = np.uint8((core["bytes"][i - TOKEN_CONTEXTS] + part * 29) & 255)
-        core["slot_offsets"][i] = find(core["slot_bases"][i] ^ near, check, slots)
+        core["slot_offsets"][i] = find(core["slot_bases"][i] ^ near, check, mixer.slots)
 
 
 @inlined
@@ -101,8 +119,6 @@ def add_context_inputs(decision, lane, buffer, mixer):
     """Write the contexts' predictions of a decision into the inputs."""
     core, inputs = mixer.core[0], mixer.inputs
     node_index, bit, partial = decision.node_index, decision.bit, decision.partial
-    if node_index // BLOCK != core["block"]:
-        enter_block(node_index // BLOCK, mixer)
     if bit == END:
         part = np.int64(0)
         cell = min(decision.depth, 15)
@@ -112,8 +128,15 @@ def add_context_inputs(decision, lane, buffer, mixer):
     else:
         part = partial >> (bit - 4)
         cell = (partial & ((1 << (bit - 4)) - 1)) | (1 << (bit - 4))
-    if part != core["part"]:
-        enter_part(part, lane, buffer, mixer)
+    new_block, new_part = node_index // BLOCK != core["block"], part != core["part"]
+    if new_block:
+        seek_block(node_index // BLOCK, mixer)
+    if new_part:
+        seek_part(part, lane, buffer, mixer)
+    if new_block:
+        find_block(mixer)
+    if new_part:
+        find_part(part, mixer)
     for i in range(TOKEN_CONTEXTS):
         core["history_offsets"][i] = core["slot_offsets"][i] + (node_index & (BLOCK - 1))
     for i in range(TOKEN_CONTEXTS, core["contexts"]):
@@ -183,13 +206,19 @@ def predict(p1, node, decision, lane, buffer, mixer):
     """
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
     bit, partial = decision.bit, decision.partial
+    kind = 256 + min(decision.depth, 15) if bit == END else partial
+    row = mixed_hash(lane["last4"] & 0xFFFF, kind) & (HASHED_APMS - 1)
+    core["hashed_row"] = row
+    # Where in their rows the APMs are read is known only after mixing: a row touches two cache lines.
+    for end in (0, APM_ENTRIES - 1):
+        prefetch(core["hashed_apms"], row * APM_ENTRIES + end)
+        prefetch(mixer.apms, (2 * node + 1) * APM_ENTRIES + end)
     add_context_inputs(decision, lane, buffer, mixer)
     best = add_match_inputs(decision, lane, mixer)
     confidence = add_model_inputs(p1, node, mixer) if p1 > 0 else np.int64(0)
     known = np.int64(0)
     for i in range(1, 8):
         known += 1 if core["history_states"][i] > 0 else 0
-    kind = 256 + min(decision.depth, 15) if bit == END else partial
     core["weight_sets"][0] = WEIGHT_SET_STARTS[0] + best * 16 + confidence
     core["weight_sets"][1] = WEIGHT_SET_STARTS[1] + kind
     core["weight_sets"][2] = WEIGHT_SET_STARTS[2] + known * 16 + confidence
@@ -209,8 +238,6 @@ def predict(p1, node, decision, lane, buffer, mixer):
         total += prediction * np.int64(core["final_weights"][kind, k])
     mixed = min(max(total >> WEIGHT_BITS, -LIMIT), LIMIT)
     core["mixed"] = mixed
-    row = mixed_hash(lane["last4"] & 0xFFFF, kind) & (HASHED_APMS - 1)
-    core["hashed_row"] = row
     corrections = apm_refine(mixer.apms, 2 * node + 1, mixed) + apm_refine(core["hashed_apms"], row, mixed)
     p = (2 * np.int64(core["squash"][mixed + LIMIT]) + (corrections >> (FINE_BITS - 16))) >> 2
     return min(max(p, 1), 65535)

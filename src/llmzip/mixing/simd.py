@@ -172,5 +172,5 @@ else:
 
     @inlined
     def prefetch(array, index):
-        """Prefetch the cache line of an element of a one-dimensional array."""
+        """Prefetch the cache line of an element of a contiguous array; `index` counts the elements of all its rows."""
         _prefetch(array, np.int64(index))
