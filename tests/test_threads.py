@@ -1,5 +1,6 @@
 """Threads: lanes shared out among them, and what happens where none can be started."""
 
+import os
 import threading
 
 import pytest
@@ -21,6 +22,16 @@ def test_groups_cover_all_lanes_in_order_and_evenly(lanes: int, workers: int) ->
     assert len(groups) == min(lanes, workers)
     assert min(sizes) >= 1
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_cores_are_counted_where_nobody_can_ask_which_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    assert threads.usable_cores() >= 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert threads.usable_cores() == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert threads.usable_cores() == 1
 
 
 def only(count: int):

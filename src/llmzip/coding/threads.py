@@ -18,8 +18,10 @@ import numpy as np
 
 
 def usable_cores() -> int:
-    """Return the number of processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of processor cores that this process may run on, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def groups_of(lanes: int, workers: int) -> list[slice]:
