@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
@@ -55,16 +56,21 @@ def test_cache_folder_depends_on_the_module_and_what_it_imports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jit_module, "PACKAGE", tmp_path)
-    (tmp_path / "top.py").write_text("from llmzip import below\nfrom llmzip.side import f\n")
+    (tmp_path / "top.py").write_text("from llmzip import (\n    below,\n)\nfrom llmzip.side import f\n")
     (tmp_path / "below.py").write_text("import llmzip.bottom\nimport os\n")
     for name in ("side", "bottom", "stranger"):
         (tmp_path / f"{name}.py").write_text("")
-    before = jit_module.source_digest(tmp_path / "top.py")
+
+    def digest() -> str:
+        jit_module._source.cache_clear()
+        return jit_module.source_digest(tmp_path / "top.py")
+
+    before = digest()
     (tmp_path / "stranger.py").write_text("x = 1")
-    assert jit_module.source_digest(tmp_path / "top.py") == before
+    assert digest() == before
     for name in ("side", "bottom"):
         (tmp_path / f"{name}.py").write_text("x = 1")
-        changed = jit_module.source_digest(tmp_path / "top.py")
+        changed = digest()
         assert changed != before
         before = changed
 
@@ -76,3 +82,16 @@ def test_knows_whether_kernels_were_compiled(tmp_path: Path, monkeypatch: pytest
     folder.mkdir(parents=True)
     (folder / "kernel.kernel").touch()
     assert jit_module.compiled_before()
+
+
+def test_imports_are_found_as_a_parser_finds_them() -> None:
+    for path in sorted(jit_module.PACKAGE.rglob("*.py")):
+        names: list[str] = []
+        for statement in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(statement, ast.ImportFrom) and statement.module:
+                names += [statement.module, *(f"{statement.module}.{alias.name}" for alias in statement.names)]
+            elif isinstance(statement, ast.Import):
+                names += [alias.name for alias in statement.names]
+        files = {jit_module.PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in names if "." in name}
+        inside = {file for file in files if file.is_file()}
+        assert inside <= jit_module._source(path)[1], path

@@ -30,6 +30,7 @@ from llmzip.vocabulary.tokenizer import Tokenizer
 FILE_VERSION = 0
 PROFILE = "exact-2"
 MAX_HEADER_BYTES = 1 << 20  # JSON takes thirty times its size in memory; a large model's has some 100 KB
+UNPACKED_AT_ONCE = 1 << 14  # words of eight weights: more do not stay in the cache
 NO_DICTIONARY = np.empty(0, np.uint16)
 
 
@@ -66,11 +67,18 @@ def unpack7(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     count = math.prod(shape)
     if packed.dtype != np.uint8 or packed.shape != (-(-count // 8) * 7,):
         raise ValueError(f"weights packed as {packed.dtype} {packed.shape}, not as the shape {shape} needs")
-    words = np.zeros((packed.size // 7, 8), np.uint8)
-    words[:, :7] = packed.reshape(-1, 7)
-    fields = words.view("<u8") >> (np.arange(8, dtype=np.uint64) * np.uint64(7)) & np.uint64(127)
-    q: np.ndarray = (fields.astype(np.int16) - 64).astype(np.int8)
-    return q.reshape(-1)[:count].reshape(shape)
+    packed = packed.reshape(-1, 7)
+    fields = np.empty((len(packed), 8), np.uint8)
+    words = np.zeros((UNPACKED_AT_ONCE, 8), np.uint8)
+    for at in range(0, len(packed), UNPACKED_AT_ONCE):
+        part = packed[at : at + UNPACKED_AT_ONCE]
+        words[: len(part), :7] = part
+        # 56 bits are spread over 64, all eight values at once: into halves of 28 bits, quarters of 14, bytes of 7.
+        spread: np.ndarray = words[: len(part)].view("<u8")
+        for bits, low in ((4, 0x000000000FFFFFFF), (2, 0x00003FFF00003FFF), (1, 0x007F007F007F007F)):
+            spread = (spread & np.uint64(low)) | ((spread & ~np.uint64(low)) << np.uint64(bits))
+        np.subtract(spread.view(np.uint8), 64, out=fields[at : at + len(part)])
+    return fields.view(np.int8).reshape(-1)[:count].reshape(shape)
 
 
 def _parts(layer: LayerWeights | OtherLayer) -> dict[str, Matrix | np.ndarray]:
