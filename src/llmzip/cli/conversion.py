@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+import click
+
 import llmzip
 from llmzip.atomic_output import check_target, descriptor_of, output_file, standard_output
 from llmzip.cli.progress_bar import on_terminal, progress_bar
 from llmzip.cli.source import STANDARD, open_source, printable
 from llmzip.coding.progress import Progress
+from llmzip.coding.threads import usable_cores
 from llmzip.container.format import MAGIC, MAX_HEAD
 from llmzip.container.reader import check_start, scan
 from llmzip.errors import FileError, HardwareError, LlmzipError, SalvageError
@@ -39,6 +42,7 @@ class Conversion(ABC):
     recursive: bool = False
     model: str | None = None
     threads: int = 0
+    jobs: int = 1
 
     archive_in = False
     archive_out = False
@@ -86,6 +90,8 @@ class Conversion(ABC):
             return "--rm cannot be used with standard output"
         if self.verifies and self._standard_output:
             return "--verify cannot be used with standard output"
+        if self.jobs != 1 and self._standard_output:
+            return "-j cannot be used with standard output"
         if self.remove and self.keep:
             return "--rm and -k cannot be used together"
         return None
@@ -122,6 +128,17 @@ class Conversion(ABC):
             self._tell(name, before, tally, time.monotonic() - started)
         if self.remove and name != STANDARD:
             _remove(name, status)
+
+    @property
+    def files_at_once(self) -> int:
+        """Return the number of files that are worked on at the same time."""
+        return self.jobs or usable_cores()
+
+    @property
+    def _threads(self) -> int:
+        """Return the number of threads for one file: its share of the cores, unless the user says otherwise."""
+        at_once = self.files_at_once
+        return self.threads if self.threads or at_once == 1 else max(1, usable_cores() // at_once)
 
     @property
     def _standard_output(self) -> bool:
@@ -168,7 +185,7 @@ class Conversion(ABC):
 
         if not compiled_before():
             print("llmzip: compiling, once (about a minute)", file=sys.stderr, flush=True)
-        if self.no_progress or self._in_the_way(target):
+        if self.no_progress or self.files_at_once > 1 or self._in_the_way(target):
             yield None
             return
         total = None
@@ -188,7 +205,7 @@ class Conversion(ABC):
             # Through the descriptor that it was written to: its name could mean another file by now, if it has one.
             with open(os.dup(destination.fileno()), "rb") as written, open(os.devnull, "wb") as nowhere:
                 written.seek(0)
-                llmzip.decompress_stream(written, nowhere, model=self.model, threads=self.threads, progress=bar)
+                llmzip.decompress_stream(written, nowhere, model=self.model, threads=self._threads, progress=bar)
         except LlmzipError as error:
             raise HardwareError(f"the archive does not restore the file: {error} (see llmzip doctor)") from error
 
@@ -205,8 +222,8 @@ class Conversion(ABC):
             parts.insert(0, f"{packed} bytes compressed{share}")
         if sys.stderr is not None:  # else print would take standard output for it
             for problem in _cache_problems():
-                print(f"llmzip: {printable(problem)}", file=sys.stderr)
-            print(f"llmzip: {'(stdin)' if name == STANDARD else printable(name)}: {', '.join(parts)}", file=sys.stderr)
+                click.echo(f"llmzip: {printable(problem)}", err=True)
+            click.echo(f"llmzip: {'(stdin)' if name == STANDARD else printable(name)}: {', '.join(parts)}", err=True)
 
 
 def _cache_problems() -> list[str]:
@@ -279,7 +296,7 @@ class Compression(Conversion):
 
     def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
         """Compress."""
-        llmzip.compress_stream(source, destination, model=self.model, threads=self.threads, progress=progress)
+        llmzip.compress_stream(source, destination, model=self.model, threads=self._threads, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,7 +337,7 @@ class Decompression(Conversion):
             source,
             destination,
             model=self.model,
-            threads=self.threads,
+            threads=self._threads,
             progress=progress,
             keep_going=self.salvage,
             memlimit=self.memlimit,

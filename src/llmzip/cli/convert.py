@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmzip.cli.conversion import Compression, Conversion, Decompression, Verification
-from llmzip.cli.options import FILES, MEMORY, MODEL_OF_ARCHIVE, RECURSIVE, THREADS, model_option, with_options
+from llmzip.cli.options import FILES, JOBS, MEMORY, MODEL_OF_ARCHIVE, RECURSIVE, THREADS, model_option, with_options
 from llmzip.cli.runner import each
 
 _conversion = with_options(
@@ -25,6 +25,7 @@ _work = with_options(
     click.option("-v", "--verbose", is_flag=True, help="Report sizes and speed of each file."),
     click.option("--no-progress", is_flag=True, help="Show no progress bar."),
     THREADS,
+    JOBS,
 )
 
 
@@ -100,4 +101,5 @@ def _run(conversion: Conversion, files: tuple[str, ...]) -> None:
     conflict = conversion.conflict(len(files))
     if conflict:
         raise click.UsageError(conflict)
-    sys.exit(each(files, conversion.run, conversion.wanted if conversion.recursive else None))
+    wanted = conversion.wanted if conversion.recursive else None
+    sys.exit(each(files, conversion.run, wanted, conversion.files_at_once))

@@ -38,6 +38,14 @@ THREADS = click.option(
     show_envvar=True,
     help="Use N threads, 0 for one per core. The result does not depend on it.",
 )
+JOBS = click.option(
+    "-j",
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(0),
+    default=1,
+    help="Work on N files at once, 0 for one per core.",
+)
 MODEL_HELP = "Use this model."
 
 

@@ -8,7 +8,9 @@ import signal
 import stat
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import click
 
@@ -27,10 +29,16 @@ SALVAGE = " (decompress --salvage writes the undamaged frames)"
 Failed = Callable[[str, Exception], None]
 
 
-def each(files: Sequence[str], action: Callable[[str], object], wanted: Callable[[str], bool] | None = None) -> int:
+def each(
+    files: Sequence[str],
+    action: Callable[[str], object],
+    wanted: Callable[[str], bool] | None = None,
+    jobs: int = 1,
+) -> int:
     """Run `action` on every file, or on standard input if there is none, and report failures; return the exit code.
 
-    With `wanted`, folders stand for the regular files in and below them that it is true for.
+    With `wanted`, folders stand for the regular files in and below them that it is true for. With several `jobs`, as
+    many files are worked on at once, in threads; failures are reported in the order of the files nevertheless.
     """
     failures = []
 
@@ -38,11 +46,36 @@ def each(files: Sequence[str], action: Callable[[str], object], wanted: Callable
         failures.append(name)
         report(name, error)
 
-    for name in files or (STANDARD,):
-        folder = wanted is not None and os.path.isdir(name)
-        for path in _below(name, wanted, failed) if folder and wanted else (name,):
-            _attempt(path, action, failed)
+    def paths() -> Iterator[str]:
+        for name in files or (STANDARD,):
+            if wanted is not None and os.path.isdir(name):
+                yield from _below(name, wanted, failed)
+            else:
+                yield name
+
+    for path, error in _attempts(paths(), action, jobs):
+        if error:
+            failed(path, error)
     return 1 if failures else 0
+
+
+def _attempts(
+    paths: Iterator[str], action: Callable[[str], object], jobs: int
+) -> Iterator[tuple[str, Exception | None]]:
+    """Run `action` on every path and yield what was wrong with each, None for nothing, in their order."""
+    if jobs == 1:
+        for path in paths:
+            yield path, _attempt(path, action)
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        running: deque[tuple[str, Future[Exception | None]]] = deque()
+        for path in paths:
+            running.append((path, pool.submit(_attempt, path, action)))
+            if len(running) > 2 * jobs:  # a folder may hold millions
+                path, future = running.popleft()
+                yield path, future.result()
+        for path, future in running:
+            yield path, future.result()
 
 
 def _below(folder: str, wanted: Callable[[str], bool], failed: Failed) -> Iterator[str]:
@@ -59,13 +92,15 @@ def _below(folder: str, wanted: Callable[[str], bool], failed: Failed) -> Iterat
                 yield path
 
 
-def _attempt(name: str, action: Callable[[str], object], failed: Failed) -> None:
+def _attempt(name: str, action: Callable[[str], object]) -> Exception | None:
+    """Run `action` on a file and return what is wrong with it, whatever it is: the others get their turn."""
     try:
         action(name)
     except BrokenPipeError:
         end_by(signal.SIGPIPE)  # as other tools when their output is closed, silently
-    except Exception as error:  # whatever is wrong with one file, the others get their turn
-        failed(name, error)
+    except Exception as error:
+        return error
+    return None
 
 
 def report(name: str, error: Exception) -> None:

@@ -10,11 +10,8 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, Self
-
-import numpy as np
 
 
 def usable_cores() -> int:
@@ -26,8 +23,8 @@ def usable_cores() -> int:
 
 def groups_of(lanes: int, workers: int) -> list[slice]:
     """Split the lanes evenly among at most `workers` threads, in order; no group is empty."""
-    bounds = np.linspace(0, lanes, min(lanes, workers) + 1).astype(int).tolist()
-    return [slice(a, b) for a, b in pairwise(bounds)]
+    count = min(lanes, workers)
+    return [slice(i * lanes // count, (i + 1) * lanes // count) for i in range(count)]
 
 
 def start_all(targets: list[Callable[[], object]]) -> list[threading.Thread]:
