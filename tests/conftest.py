@@ -75,15 +75,16 @@ def archive(small_frames, tiny_name):  # noqa: ARG001 - it makes the frames smal
 @pytest.fixture
 def decoded(monkeypatch):
     """The numbers of the frames that have been decoded."""
-    stream = importlib.import_module("llmzip.api.stream")
+    from llmzip.api.frames import FrameDecoder
+
     numbers = []
-    decode = stream.FrameDecoder.decode
+    decode = FrameDecoder.decode_admitted
 
-    def count(decoder, frame):
+    def count(decoder, frame, threads, progress=None):
         numbers.append(frame.header.number)
-        return decode(decoder, frame)
+        return decode(decoder, frame, threads, progress)
 
-    monkeypatch.setattr(stream.FrameDecoder, "decode", count)
+    monkeypatch.setattr(FrameDecoder, "decode_admitted", count)
     return numbers
 
 

@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 from texts import ENGLISH, noise, words
 
-from llmzip.api import stream
+from llmzip.api import frames, stream
 from llmzip.coding.token_coder import Coded
 from llmzip.container.format import BYTES, MODEL, STORED
 from llmzip.container.reader import scan
 from llmzip.model import registry
 
-HALF = stream.CHOICE_BYTES // 2
+HALF = frames.CHOICE_BYTES // 2
 
 
 def kind_of(data, model=None):
@@ -70,8 +70,8 @@ def priced(tiny, monkeypatch):
         model = Priced(of_model, lambda payload, data: Coded(payload, [len(data)]))
         mixer = Priced(of_mixer, lambda payload, _: payload)
         monkeypatch.setattr(registry, "load", lambda _: tiny)
-        monkeypatch.setattr(stream, "_token_coder", lambda *_: model)
-        monkeypatch.setattr(stream, "_byte_coder", lambda: (mixer, bytes(32)))
+        monkeypatch.setattr(frames, "_token_coder", lambda *_: model)
+        monkeypatch.setattr(frames, "_byte_coder", lambda: (mixer, bytes(32)))
         return model, mixer
 
     return new
@@ -128,13 +128,13 @@ def test_model_is_not_asked_where_none_was_wanted(priced):
 
 @pytest.mark.parametrize("model", [None, "default"])
 def test_long_noise_is_stored_without_trying_the_model(monkeypatch, model):
-    monkeypatch.delattr(stream, "_token_coder")
-    assert kind_of(noise(8 * stream.PROBE_BYTES), model) == STORED
+    monkeypatch.delattr(frames, "_token_coder")
+    assert kind_of(noise(8 * frames.PROBE_BYTES), model) == STORED
 
 
 @pytest.mark.parametrize("quarter", range(4))
 def test_text_in_any_quarter_of_long_noise_is_hope(quarter):
-    size = 2 * stream.PROBE_BYTES
+    size = 2 * frames.PROBE_BYTES
     parts = [noise(size, seed) for seed in range(4)]
     parts[quarter] = words(size // 4)[:size]
     assert kind_of(b"".join(parts), registry.NONE) == BYTES

@@ -6,7 +6,7 @@ from archives import Pipe
 from networks import tiny_model_file
 from texts import HARD, noise, words
 
-from llmzip.api import stream
+from llmzip.api import frames, stream
 from llmzip.container.reader import scan
 from llmzip.errors import ChecksumError, HardwareError, LlmzipError, ModelError, SalvageError, TruncatedError
 
@@ -70,9 +70,9 @@ def test_noise_grows_by_16_bytes_and_half_a_thousandth_at_most(tiny_file, monkey
 
 
 def test_frames_of_noise_have_the_overhead_that_the_format_says(tiny_file):
-    for frames in (2, 5):
-        data = noise(4096 * frames)
-        assert len(pack(data, tiny_file)) <= len(data) + 24 + 18 * (frames - 1) + 8 * frames + 30
+    for count in (2, 5):
+        data = noise(4096 * count)
+        assert len(pack(data, tiny_file)) <= len(data) + 24 + 18 * (count - 1) + 8 * count + 30
 
 
 def test_overhead_of_a_small_archive_is_16_bytes_at_most(tiny_file):
@@ -178,6 +178,6 @@ def test_salvage_does_not_blame_the_archive_for_the_machine(tiny_file, monkeypat
     def decode(*_, **__):
         raise HardwareError("flushes denormals")
 
-    monkeypatch.setattr(stream.TokenCoder, "decode", decode)
+    monkeypatch.setattr(frames.TokenCoder, "decode", decode)
     with pytest.raises(HardwareError):
         unpack(archive, keep_going=True)

@@ -49,7 +49,7 @@ class _Content(io.RawIOBase):
     """The content of the archives in `file` from where it stands."""
 
     def __init__(self, file: BinaryIO, **options: Any):
-        from llmzip.api.stream import FrameDecoder
+        from llmzip.api.frames import FrameDecoder
 
         self._file, self._decoder = file, FrameDecoder(**options)
         self._base = file.tell() if file.seekable() else 0
@@ -128,6 +128,7 @@ class LlmzipFile(Unpicklable, io.BufferedIOBase):
         mode: "r", "w", "x" (a new file only) or "a" (one more archive at the end), each also with "b".
         model: a shipped model's name or a model file; None for the default, or for the one that the archive names.
         threads: for the network; 0 for one per core.
+        frame_size: for writing, see :func:`llmzip.compress_stream`.
         memlimit: for reading, see :func:`llmzip.decompress_stream`.
         closefd: close a file object that was given together with this one.
 
@@ -141,6 +142,7 @@ class LlmzipFile(Unpicklable, io.BufferedIOBase):
         *,
         model: str | None = None,
         threads: int = 0,
+        frame_size: int | None = None,
         memlimit: int | None = None,
         closefd: bool = False,
     ):
@@ -156,7 +158,7 @@ class LlmzipFile(Unpicklable, io.BufferedIOBase):
             from llmzip.api.incremental import Compressor
 
             # Before the file is opened: a model that is missing must not empty it.
-            self._compressor = Compressor(model=model, threads=threads)
+            self._compressor = Compressor(model=model, threads=threads, frame_size=frame_size)
         if isinstance(filename, str | bytes | os.PathLike):
             self._file = cast(BinaryIO, builtins.open(filename, kind + "b"))  # noqa: SIM115 - close does
             self._close_file = True
@@ -281,6 +283,7 @@ def open(  # noqa: A001 - as in gzip, to be used as llmzip.open
     *,
     model: str | None = None,
     threads: int = 0,
+    frame_size: int | None = None,
     memlimit: int | None = None,
     encoding: None = None,
     errors: None = None,
@@ -295,6 +298,7 @@ def open(  # noqa: A001
     *,
     model: str | None = None,
     threads: int = 0,
+    frame_size: int | None = None,
     memlimit: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -309,6 +313,7 @@ def open(  # noqa: A001
     *,
     model: str | None = None,
     threads: int = 0,
+    frame_size: int | None = None,
     memlimit: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -322,6 +327,7 @@ def open(  # noqa: A001
     *,
     model: str | None = None,
     threads: int = 0,
+    frame_size: int | None = None,
     memlimit: int | None = None,
     encoding: str | None = None,
     errors: str | None = None,
@@ -336,7 +342,8 @@ def open(  # noqa: A001
         raise ValueError(f"invalid mode: {mode!r}")
     if not text and (encoding, errors, newline) != (None, None, None):
         raise ValueError("encoding, errors and newline are for text mode")
-    file = LlmzipFile(filename, mode.replace("t", "", 1), model=model, threads=threads, memlimit=memlimit)
+    options = {"model": model, "threads": threads, "frame_size": frame_size, "memlimit": memlimit}
+    file = LlmzipFile(filename, mode.replace("t", "", 1), **options)  # type: ignore[arg-type] # as declared
     if not text:
         return file
     wrapper = io.TextIOWrapper(file, io.text_encoding(encoding), errors, newline)

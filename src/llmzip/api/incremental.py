@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmzip.api import stream
 from llmzip.api.buffers import Unpicklable, byte_view
+from llmzip.api.frames import FrameDecoder, FrameEncoder
 from llmzip.container.reader import Reader
 from llmzip.errors import TruncatedError
 
@@ -19,12 +20,14 @@ class Compressor(Unpicklable):
     """Compress data given in pieces into one archive.
 
     The joined results of all calls of `compress` and of `flush` at the end are the bytes that
-    :func:`llmzip.compress` makes of the joined data. Up to a frame, of 64 MiB, is held back.
+    :func:`llmzip.compress_stream` makes of the joined data. Up to a frame, of `frame_size`, is held back.
     """
 
-    def __init__(self, *, model: str | None = None, threads: int = 0):
-        self._out = io.BytesIO()
-        self._encoder = stream.FrameEncoder(self._out, model=model, threads=threads)
+    def __init__(self, *, model: str | None = None, threads: int = 0, frame_size: int | None = None):
+        self._out, self._threads = io.BytesIO(), threads
+        self._encoder = FrameEncoder(model=model)
+        self._writer = stream.new_writer(self._out, self._encoder)
+        self._frame_bytes = stream.frame_bytes(frame_size)
         self._held = bytearray()
         self._flushed = False
 
@@ -33,19 +36,22 @@ class Compressor(Unpicklable):
         self._check()
         self._held += byte_view(data)
         # A full frame waits for what follows it: only then is it not the last.
-        while len(self._held) > stream.FRAME_BYTES:
-            content = bytes(self._held[: stream.FRAME_BYTES])
-            del self._held[: stream.FRAME_BYTES]
-            self._encoder.write(content, last=False)
+        while len(self._held) > self._frame_bytes:
+            content = bytes(self._held[: self._frame_bytes])
+            del self._held[: self._frame_bytes]
+            self._write(content, last=False)
         return self._take()
 
     def flush(self) -> bytes:
         """Return the end of the archive; the compressor cannot be used afterwards."""
         self._check()
         self._flushed = True
-        self._encoder.write(bytes(self._held), last=True)
+        self._write(bytes(self._held), last=True)
         self._held.clear()
         return self._take()
+
+    def _write(self, content: bytes, *, last: bool) -> None:
+        self._writer.write(content, last=last, **self._encoder.encode(content, self._threads)._asdict())
 
     def _check(self) -> None:
         if self._flushed:
@@ -84,7 +90,7 @@ class Decompressor(Unpicklable):
     """
 
     def __init__(self, *, model: str | None = None, threads: int = 0, memlimit: int | None = None):
-        self._decoder = stream.FrameDecoder(model=model, threads=threads, memlimit=memlimit)
+        self._decoder = FrameDecoder(model=model, threads=threads, memlimit=memlimit)
         self._pieces = _Pieces()
         self._reader = Reader(self._pieces)  # type: ignore[arg-type] # it is only read from
         self._content = memoryview(b"")

@@ -258,6 +258,7 @@ class Compression(Conversion):
     """Compress files; `verify` decompresses each archive before it gets its name, as removing the source does."""
 
     verify: bool = False
+    frame_size: int | None = None  # bytes
 
     archive_out = True
     memory_hint = "-m none takes less"
@@ -296,7 +297,14 @@ class Compression(Conversion):
 
     def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
         """Compress."""
-        llmzip.compress_stream(source, destination, model=self.model, threads=self._threads, progress=progress)
+        llmzip.compress_stream(
+            source,
+            destination,
+            model=self.model,
+            threads=self._threads,
+            frame_size=self.frame_size,
+            progress=progress,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from llmzip.cli.conversion import Compression, Conversion, Decompression, Verification
-from llmzip.cli.options import FILES, JOBS, MEMORY, MODEL_OF_ARCHIVE, RECURSIVE, THREADS, model_option, with_options
+from llmzip.cli.options import (
+    FILES,
+    JOBS,
+    MEMORY,
+    MODEL_OF_ARCHIVE,
+    RECURSIVE,
+    THREADS,
+    Bytes,
+    model_option,
+    with_options,
+)
 from llmzip.cli.runner import each
 
 _conversion = with_options(
@@ -36,6 +46,12 @@ _work = with_options(
     envvar="LLMZIP_MODEL",
     show_envvar=True,
     help="Use this model, or none; else the default model where it pays.",
+)
+@click.option(
+    "--frame-size",
+    metavar="SIZE",
+    type=Bytes(1 << 20, 1 << 26),
+    help="Cut the content into frames of SIZE, 1M to 64M; by default 64M.",
 )
 @click.option("--verify", is_flag=True, help="Decompress each archive before it gets its name.")
 def compress(files: tuple[str, ...], **options: Any) -> None:

@@ -21,7 +21,7 @@ COMMANDS = {
     "--list": "list",
 }
 OF_THE_GROUP = ("-h", "--help", "-V", "--version")
-WITH_VALUE = ("-o", "-m", "-M", "-T", "-j", "--output", "--model", "--memlimit", "--threads", "--jobs")
+WITH_VALUE = ("-o", "-m", "-M", "-T", "-j", "--output", "--model", "--memlimit", "--threads", "--jobs", "--frame-size")
 ABOUT_OUTPUT = ("-c", "-k", "-f", "--stdout", "--keep", "--force")  # test and list have none
 
 

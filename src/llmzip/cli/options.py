@@ -66,22 +66,31 @@ MODEL_TO_USE = model_option(envvar="LLMZIP_MODEL", show_envvar=True)
 MODEL_OF_ARCHIVE = model_option()  # which names its model: no environment variable overrides it
 
 
-class _Bytes(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
+class Bytes(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
     """A number of bytes, with K, M or G for powers of 1024."""
 
     name = "size"
 
+    def __init__(self, least: int = 0, most: int | None = None):
+        self._least, self._most = least, most
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes that the user wrote."""
         match = re.fullmatch(r"(\d+) ?([KMG]?)(i?B)?", str(value), re.IGNORECASE)
         if not match:
             self.fail(f"{value!r} is not a size like 500M or 2G.", param, ctx)
-        return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+        size = int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+        if size < self._least or (self._most is not None and size > self._most):
+            self.fail(
+                f"{value!r} is not in the range of {self._least >> 20}M to {(self._most or 0) >> 20}M.", param, ctx
+            )
+        return size
 
 
 MEMORY = click.option(
     "-M",
     "--memlimit",
     metavar="SIZE",
-    type=_Bytes(),
+    type=Bytes(),
     help="Refuse what takes more memory, like 500M or 2G; llmzip list shows how much.",
 )

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
+from itertools import cycle
 from queue import SimpleQueue
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
@@ -53,6 +58,35 @@ def start_all(targets: list[Callable[[], object]]) -> list[threading.Thread]:
             thread.join()
         return []
     return started
+
+
+def in_order(calls: Iterable[Callable[[], Result]], count: int) -> Iterator[Result]:
+    """Make calls, `count` of them at the same time, and yield their results in order; one at a time needs no thread.
+
+    If there are no more calls because of an error, it is raised after the results of those before.
+    """
+    if count == 1:
+        for call in calls:
+            yield call()
+        return
+    with ExitStack() as stack:
+        workers = cycle([stack.enter_context(Worker()) for _ in range(count)])
+        running: deque[Future[Result]] = deque()
+        waiting, failure = iter(calls), None
+        while True:
+            try:
+                running.append(next(workers).submit(next(waiting)))
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
+            if len(running) == count:  # the worker of the oldest is the next one
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+        if failure:
+            raise failure
 
 
 class Worker:
