@@ -5,7 +5,7 @@
 Every archive is mutated in its fields, with the checks of heads and lists made right again, so that no check keeps the
 attack from what lies behind it. Compressions are killed before and after every kind of call that changes a disk, and
 have those calls fail one by one. Exits with 1 if anything happened that must not: wrong bytes, an error that is none of
-llmzip's, a lost source, an incomplete output, a call that takes seconds.
+llmzip's, a lost source, an incomplete output, a call that takes minutes.
 """
 
 from __future__ import annotations
