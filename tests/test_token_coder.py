@@ -1,3 +1,4 @@
+import gc
 import threading
 
 import pytest
@@ -133,3 +134,19 @@ def test_an_interrupt_leaves_no_thread_behind(token_coder):
         with pytest.raises(KeyboardInterrupt):
             token_coder.encode(words(300), lane_count=8, progress=lambda size: stop(size, iter(())))
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_frame_that_cannot_be_decoded_leaves_nothing_behind(tiny, threads):
+    """Not even until the garbage collector comes: a frame's tables take up to 300 MB."""
+    token_coder = TokenCoder(tiny, threads=threads)
+    result = coded(token_coder, words(300), 8)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(FormatError):
+            token_coder.decode(result.payload[:20], result.lane_bytes)
+        left = [thing for thing in gc.get_objects() if type(thing).__name__ == "_FrameDecoder"]
+    finally:
+        gc.enable()
+    assert left == []

@@ -93,7 +93,7 @@ class Worker:
     """A thread that makes calls in their order; where it cannot be started, they are made when they are submitted."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._threads = start_all([self._run])
 
     def __enter__(self) -> Self:
@@ -107,19 +107,22 @@ class Worker:
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Return the future result of a call."""
         future: Future[Any] = Future()
-
-        def call() -> None:
-            try:
-                future.set_result(function(*args))
-            except BaseException as error:  # for who asks for the result
-                future.set_exception(error)
-
         if self._threads:
-            self._calls.put(call)
+            self._calls.put((future, function, args))
         else:
-            call()
+            _complete(future, function, args)
         return future
 
     def _run(self) -> None:
         while call := self._calls.get():
-            call()
+            _complete(*call)
+            del call  # or the last one's result is kept as long as nothing follows
+
+
+def _complete(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Make a call for a future."""
+    try:
+        future.set_result(function(*args))
+    except BaseException as error:  # for who asks for the result
+        future.set_exception(error)
+        del future  # the error's traceback leads here: no cycle may keep what the call worked on

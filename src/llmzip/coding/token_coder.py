@@ -249,8 +249,13 @@ class _FrameDecoder:
             self.groups = groups_of(self.lane_count, 1)
             self.active, self.turn = [self.size > 0], 0
             self._run_group(0)
-        if self.failure is not None:
-            raise self.failure
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                # Its traceback leads here: a cycle would keep the frame's tables until the garbage collector comes.
+                failure = None
         return self.frame.state.buffer.text[: self.size].astype(np.uint8)
 
     def _guarded(self, index: int) -> None:
