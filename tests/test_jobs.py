@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 
 import helpers
 import pytest
-from texts import words
+from texts import noise, words
 
 from llmzip import cli
 from llmzip.cli.conversion import Compression
@@ -87,3 +88,14 @@ def test_each_file_has_its_share_of_the_threads(monkeypatch):
         (100, 0): 1,
         (100, 5): 5,
     }
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_closed_pipe_ends_the_process_by_its_signal(folder, jobs):
+    """Whichever thread meets it: only the main one may set signals."""
+    (folder / "a").write_bytes(noise(300_000))
+    os.mkfifo("pipe")
+    process = helpers.start("compress", "-j", jobs, "-o", "pipe", "a")
+    with open("pipe", "rb") as reader:
+        reader.read(10)
+    assert (process.communicate()[1], process.returncode) == (b"", -signal.SIGPIPE)

@@ -8,15 +8,15 @@ import signal
 import stat
 import sys
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import click
 
 from llmzip.atomic_output import standard_output
 from llmzip.cli.signals import end_by
 from llmzip.cli.source import STANDARD, printable
+from llmzip.coding.threads import in_order
 from llmzip.container.format import INCOMPLETE
 from llmzip.errors import ChecksumError, LlmzipError
 
@@ -53,29 +53,12 @@ def each(
             else:
                 yield name
 
-    for path, error in _attempts(paths(), action, jobs):
+    for path, error in in_order((partial(_attempt, path, action) for path in paths()), jobs):
+        if isinstance(error, BrokenPipeError):
+            end_by(signal.SIGPIPE)  # as other tools when their output is closed, silently
         if error:
             failed(path, error)
     return 1 if failures else 0
-
-
-def _attempts(
-    paths: Iterator[str], action: Callable[[str], object], jobs: int
-) -> Iterator[tuple[str, Exception | None]]:
-    """Run `action` on every path and yield what was wrong with each, None for nothing, in their order."""
-    if jobs == 1:
-        for path in paths:
-            yield path, _attempt(path, action)
-        return
-    with ThreadPoolExecutor(jobs) as pool:
-        running: deque[tuple[str, Future[Exception | None]]] = deque()
-        for path in paths:
-            running.append((path, pool.submit(_attempt, path, action)))
-            if len(running) > 2 * jobs:  # a folder may hold millions
-                path, future = running.popleft()
-                yield path, future.result()
-        for path, future in running:
-            yield path, future.result()
 
 
 def _below(folder: str, wanted: Callable[[str], bool], failed: Failed) -> Iterator[str]:
@@ -92,15 +75,13 @@ def _below(folder: str, wanted: Callable[[str], bool], failed: Failed) -> Iterat
                 yield path
 
 
-def _attempt(name: str, action: Callable[[str], object]) -> Exception | None:
-    """Run `action` on a file and return what is wrong with it, whatever it is: the others get their turn."""
+def _attempt(name: str, action: Callable[[str], object]) -> tuple[str, Exception | None]:
+    """Run `action` on a file; return its name and what is wrong with it, whatever it is: the others get their turn."""
     try:
         action(name)
-    except BrokenPipeError:
-        end_by(signal.SIGPIPE)  # as other tools when their output is closed, silently
     except Exception as error:
-        return error
-    return None
+        return name, error
+    return name, None
 
 
 def report(name: str, error: Exception) -> None:
