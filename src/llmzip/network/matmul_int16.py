@@ -1,29 +1,35 @@
 """The ``int16`` matmul backend: pairs of neighbouring k, ``acc += q[k] * w[k] + q[k+1] * w[k+1]`` for all columns.
 
-On x86 LLVM turns the pattern into one ``vpmaddwd`` per register, twice the work of a float32 multiply-add; on other
-machines into what they have.
+On x86 LLVM turns the pattern into one ``vpmaddwd`` per register, twice the work of a float32 multiply-add, or with VNNI
+into ``vpdpwssd``; on other machines into what they have. Activations may have 12 bits and weights 8: sums of up to 8192
+products stay within int32.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
 from llmzip.jit import jit
+from llmzip.kernel_cache import config
 from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
-# 8 accumulators, the best of the tiles tried (docs/experiments/2026-11-23-matmul-backends.md).
-ROWS = 4
-VECTORS = 2
-COLUMNS = 8 * VECTORS
+COLUMNS = 16  # of a block
 PAIR = 2
 
-_SUMS = ir.VectorType(ir.IntType(32), 8)
-_BYTES = ir.VectorType(ir.IntType(8), 16)
-_PAIRS16 = ir.VectorType(ir.IntType(16), 16)
-_PAIRS32 = ir.VectorType(ir.IntType(32), 16)
+# A block is one vector of 512 bits where the CPU has AVX-512, else two of 256. The tiles are the best of those tried
+# (docs/experiments/2026-11-23-matmul-backends.md, docs/experiments/2026-11-27-pretrained.md).
+_WIDE = bool(llvm.get_host_cpu_features().get("avx512bw")) and not (config.CPU_NAME or config.CPU_FEATURES)
+_WIDTH = 16 if _WIDE else 8
+ROWS = 8 if _WIDE else 4
+
+_SUMS = ir.VectorType(ir.IntType(32), _WIDTH)
+_BYTES = ir.VectorType(ir.IntType(8), PAIR * _WIDTH)
+_PAIRS16 = ir.VectorType(ir.IntType(16), PAIR * _WIDTH)
+_PAIRS32 = ir.VectorType(ir.IntType(32), PAIR * _WIDTH)
 
 
 def _load_weights(b: Any, address: Any) -> Any:
@@ -33,13 +39,16 @@ def _load_weights(b: Any, address: Any) -> Any:
 def _multiply_add(b: Any, sums: Any, weights: Any, own: Any) -> Any:
     product = b.mul(b.sext(b.bitcast(own, _PAIRS16), _PAIRS32), b.sext(weights, _PAIRS32))
     undefined = ir.Constant(_PAIRS32, ir.Undefined)
-    even = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(0, 16, 2))))
-    odd = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(1, 16, 2))))
+    even = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(0, PAIR * _WIDTH, PAIR))))
+    odd = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(1, PAIR * _WIDTH, PAIR))))
     return b.add(sums, b.add(even, odd))
 
 
-_KIND = TileKind(_SUMS, VECTORS, 16, _load_weights, _multiply_add)
-_tile_full, _tile_one = tile(ROWS, _KIND), tile(1, _KIND)
+# Rows of a tile and blocks at once: as many sums as the registers hold, or as the processor works on at a time.
+_KIND = TileKind(_SUMS, COLUMNS // _WIDTH, PAIR * _WIDTH, _load_weights, _multiply_add)
+_BLOCKS = 4 if _WIDE else 2
+_tile_full, _tile_4, _tile_3, _tile_2, _tile_1 = (tile(rows, _KIND) for rows in (ROWS, 4, 3, 2, 1))
+_wide_3, _wide_2, _wide_1 = (tile(rows, _KIND, _BLOCKS) for rows in (3, 2, 1))
 
 
 def pack_pairs(weight: np.ndarray) -> np.ndarray:
@@ -48,23 +57,85 @@ def pack_pairs(weight: np.ndarray) -> np.ndarray:
 
 
 @jit
+def pair_tiles(rows, q_at, q_stride, w_at, block_stride, blocks, groups, acc_at, acc_stride):
+    """Write the products of `rows` rows of int16 with `blocks` blocks of columns; addresses, and strides in bytes.
+
+    The caller guarantees that all is where it says; `groups` pairs of k, not 0, are multiplied and summed.
+    """
+    for top in range(0, rows, ROWS_AT_ONCE):
+        bottom = min(top + ROWS_AT_ONCE, rows)
+        left = (bottom - top) % ROWS
+        full = bottom - left
+        for block in range(blocks):
+            weights = w_at + block * block_stride
+            out = acc_at + block * COLUMNS * 4
+            for row in range(top, full, ROWS):
+                q = q_at + row * q_stride
+                _tile_full(q, q_stride, 0, weights, block_stride, groups, out + row * acc_stride, acc_stride)
+            if ROWS > 4 and left >= 4:
+                q = q_at + full * q_stride
+                _tile_4(q, q_stride, 0, weights, block_stride, groups, out + full * acc_stride, acc_stride)
+        last = left % 4
+        if last:
+            row = bottom - last
+            q, acc = q_at + row * q_stride, acc_at + row * acc_stride
+            few_rows(last, q, q_stride, w_at, block_stride, blocks, groups, acc, acc_stride)
+
+
+@jit
+def few_rows(rows, q, q_stride, weights, block_stride, blocks, groups, acc, acc_stride):
+    """Write the products of 1 to 3 rows, as :func:`pair_tiles`."""
+    wide = blocks - blocks % _BLOCKS
+    step, out_step = block_stride * _BLOCKS, COLUMNS * 4 * _BLOCKS
+    for i in range(wide // _BLOCKS):
+        w, out = weights + i * step, acc + i * out_step
+        if rows == 3:
+            _wide_3(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+        elif rows == 2:
+            _wide_2(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+        else:
+            _wide_1(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+    for block in range(wide, blocks):
+        w, out = weights + block * block_stride, acc + block * COLUMNS * 4
+        if rows == 3:
+            _tile_3(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+        elif rows == 2:
+            _tile_2(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+        else:
+            _tile_1(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+
+
+if config.DISABLE_JIT:
+
+    def part_product(rows: int, q: Any, packed: Any, blocks: int, groups: int, acc: Any) -> None:
+        """Write the products of `rows` rows with a part of a packed matrix."""
+        weights = packed[:blocks, :groups].transpose(0, 2, 1, 3).reshape(blocks * COLUMNS, groups * PAIR)
+        # Whole numbers below 2^53: exact in any order.
+        acc[:rows, : blocks * COLUMNS] = q[:rows, : groups * PAIR].astype(float) @ weights.T.astype(float)
+
+else:
+
+    @jit
+    def part_product(rows, q, packed, blocks, groups, acc):
+        """Write the products of `rows` rows with a part of a packed matrix.
+
+        Args:
+            rows: the number of rows, the first of `q` and `acc`.
+            q: int16[M, K or more].
+            packed: int8[N / 16, K / 2, 16, 2].
+            blocks: the number of blocks of columns that are multiplied, the first of `packed`.
+            groups: the number of pairs of k that are multiplied, not 0, the first of each block.
+            acc: int32[M, blocks * 16 or more], written.
+        """
+        block = packed.shape[1] * PAIR * COLUMNS
+        q_at, w_at, acc_at = q.ctypes.data, packed.ctypes.data, acc.ctypes.data
+        pair_tiles(rows, q_at, q.shape[1] * 2, w_at, block, blocks, groups, acc_at, acc.shape[1] * 4)
+
+
+@jit
 def pair_product(q, packed, acc):
     """Write int32 `acc` ``[M, N]`` for int16 `q` ``[M, K]`` and int8 `packed` ``[N / 16, K / 2, 16, 2]``.
 
     The caller guarantees the shapes: N a multiple of 16, K even and not 0, all contiguous.
     """
-    m, n = acc.shape
-    k = q.shape[1]
-    q_at, w_at, acc_at = q.ctypes.data, packed.ctypes.data, acc.ctypes.data
-    for top in range(0, m, ROWS_AT_ONCE):
-        bottom = min(top + ROWS_AT_ONCE, m)
-        for block in range(packed.shape[0]):
-            weights = w_at + block * k * COLUMNS
-            out = acc_at + block * COLUMNS * 4
-            row = top
-            while row + ROWS <= bottom:
-                _tile_full(q_at + row * k * 2, k * 2, 0, weights, k // PAIR, out + row * n * 4, n * 4)
-                row += ROWS
-            while row < bottom:
-                _tile_one(q_at + row * k * 2, k * 2, 0, weights, k // PAIR, out + row * n * 4, n * 4)
-                row += 1
+    part_product(len(q), q, packed, packed.shape[0], packed.shape[1], acc)

@@ -29,7 +29,7 @@ class TileKind:
 
     Attributes:
         sums: the type of a vector of int32 sums.
-        vectors: vectors in a row of the tile.
+        vectors: vectors in a row of a block of columns.
         weight_bytes: bytes of a group's weights for one vector of columns.
         load_weights: from the builder and an address, the weights of a group for one vector of columns.
         multiply_add: from the builder, the sums, weights and a row's group (in every lane of a vector like `sums`),
@@ -58,22 +58,25 @@ def splat(builder: Any, value: Any, vector: ir.VectorType) -> Any:
     return builder.shuffle_vector(one, undefined, indices)
 
 
-def tile(rows: int, kind: TileKind) -> Any:
-    """Make an intrinsic that computes `rows` rows of one block of columns.
+def tile(rows: int, kind: TileKind, blocks: int = 1) -> Any:
+    """Make an intrinsic that computes `rows` rows of `blocks` blocks of columns.
+
+    A sum waits for the one before: the fewer rows, the more blocks at once keep the processor busy.
 
     Its arguments are integers: the addresses of the rows' activations and the bytes between them; the address of one
-    int32 for each row, if the kind has initial sums; the address of the block's weights; the number of groups, not 0;
-    the address of the sums to write and the bytes between their rows.
+    int32 for each row, if the kind has initial sums; the address of the first block's weights and the bytes between
+    blocks; the number of groups, not 0; the address of the sums to write and the bytes between their rows.
     """
     width = kind.sums.count
     stride = 4 * width
+    columns = [(block, v) for block in range(blocks) for v in range(kind.vectors)]
 
     @intrinsic
-    def compute(typing_context, q, q_stride, numbers, weights, groups, acc, acc_stride):  # noqa: ARG001 - numba counts them
-        signature = types.void(*[types.intp] * 7)
+    def compute(typing_context, q, q_stride, numbers, weights, block_stride, groups, acc, acc_stride):  # noqa: ARG001 - numba counts them
+        signature = types.void(*[types.intp] * 8)
 
         def generate(context, builder, signature, args):  # noqa: ARG001 - the signature of every generator
-            q, q_stride, numbers, weights, groups, acc, acc_stride = args
+            q, q_stride, numbers, weights, block_stride, groups, acc, acc_stride = args
             b = builder
 
             def at(address: Any, offset: int | Any, count: Any = None) -> Any:
@@ -92,14 +95,16 @@ def tile(rows: int, kind: TileKind) -> Any:
             b.position_at_end(loop)
             group = b.phi(_I64)
             group.add_incoming(ir.Constant(_I64, 0), before)
-            sums = [[b.phi(kind.sums) for _ in range(kind.vectors)] for _ in range(rows)]
+            sums = [[b.phi(kind.sums) for _ in columns] for _ in range(rows)]
             here = at(weights, kind.vectors * kind.weight_bytes, group)
-            columns = [kind.load_weights(b, at(here, v * kind.weight_bytes)) for v in range(kind.vectors)]
+            own_weights = [
+                kind.load_weights(b, at(at(here, block, block_stride), v * kind.weight_bytes)) for block, v in columns
+            ]
             here = at(q, GROUP_BYTES, group)
             for r in range(rows):
                 own = splat(b, load(b, at(here, r, q_stride), _I32), kind.sums)
-                for v in range(kind.vectors):
-                    total = kind.multiply_add(b, sums[r][v], columns[v], own)
+                for v, own_weight in enumerate(own_weights):
+                    total = kind.multiply_add(b, sums[r][v], own_weight, own)
                     sums[r][v].add_incoming(first[r], before)
                     sums[r][v].add_incoming(total, loop)
                     sums[r][v] = total
@@ -110,7 +115,7 @@ def tile(rows: int, kind: TileKind) -> Any:
             b.position_at_end(done)
             for r in range(rows):
                 row = at(acc, r, acc_stride)
-                for v in range(kind.vectors):
+                for v in range(len(columns)):
                     b.store(sums[r][v], b.inttoptr(at(row, v * stride), kind.sums.as_pointer()), align=1)
             return context.get_dummy_value()
 
