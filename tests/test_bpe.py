@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmzip.training.bpe import train_bpe
-from llmzip.vocabulary.tokenizer import Tokenizer, split_pretokens
+from llmzip.vocabulary.pretokens import split_pretokens
+from llmzip.vocabulary.tokenizer import Tokenizer
 
 
 def reference(chunks: list[bytes], vocab_size: int, max_length: int, min_count: int) -> dict[bytes, int]:

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmzip
-from llmzip.vocabulary.tokenizer import LIMIT, Tokenizer, split_pretokens
+from llmzip.vocabulary.pretokens import LIMIT, split_pretokens
+from llmzip.vocabulary.tokenizer import Tokenizer
 
 # The first example waits for the compiler.
 unhurried = settings(deadline=None)

@@ -18,18 +18,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from llmzip.jit import jit
-from llmzip.vocabulary.tokenizer import (
-    MAX_TOKENS,
-    Bytes,
-    Ids,
-    Int,
-    Ints,
-    as_bytes,
-    hash_bytes,
-    pair_slot,
-    same_bytes,
-    split_pretokens,
-)
+from llmzip.vocabulary.pretokens import Bytes, Int, Ints, as_bytes, split_pretokens
+from llmzip.vocabulary.tokenizer import MAX_TOKENS, Ids, hash_bytes, pair_slot, same_bytes
 
 # The kernels take their arrays in two tuples, in the order of `_Merges.words` and `_Merges.table`.
 Words = tuple[Ids, Ints, Ints, Ints]

@@ -4,21 +4,11 @@ The vocabulary is a list of byte strings in byte order; the id of a token is its
 so that every byte prefix is a contiguous range of ids. All 256 single bytes are tokens, hence every
 input can be encoded.
 
-Encoding has two steps. First the bytes are cut into *pre-tokens* of 1 to `LIMIT` bytes:
-
-* letters (`A-Z a-z` and all bytes from 0x80 on, except the punctuation named below), or 1 to 3
-  digits, or a run of punctuation (all other characters, and the three-byte characters
-  U+2000-U+203F, U+3000-U+303F and fullwidth punctuation), each with at most one space in front;
-* one of `' _ . - /` or U+2019 directly in front of letters goes with the letters ("don" + "'t",
-  "os" + ".path");
-* a run of spaces and tabs, or a run of newlines (CR, LF) with the spaces and tabs after it. The
-  last space of either is left to what follows on the same line: newline, 4 spaces, "if" is
-  newline + 3 spaces, then " if".
-
-A run longer than `LIMIT` is cut there, or up to 3 bytes earlier so as not to cut a UTF-8 character.
-Then, inside each pre-token, the neighbours whose concatenation is the token with the lowest rank
-are merged (the leftmost at equal rank) until no two neighbours make a token. As a pre-token is
-short, the cost is linear in the input.
+Encoding has two steps. First the bytes are cut into *pre-tokens*, by the rules of
+:mod:`llmzip.vocabulary.pretokens` or, for the vocabularies of published models, of
+:mod:`llmzip.vocabulary.pretokens_gpt2`. Then, inside each pre-token, the neighbours whose concatenation
+is the token with the lowest rank are merged (the leftmost at equal rank) until no two neighbours make a
+token. As a pre-token is short, the cost is linear in the input.
 
 The decoder needs only the list of tokens, so the rules of encoding may change without changing the
 format.
@@ -28,24 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from llmzip.jit import jit
+from llmzip.vocabulary import pretokens, pretokens_gpt2
+from llmzip.vocabulary.pretokens import Bytes, Int, Ints, as_bytes
+from llmzip.vocabulary.pretokens_gpt2 import LIMIT, Rules
 
-Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.int32]
-Ints = npt.NDArray[np.int64]
-Int: TypeAlias = Any  # in kernels: an int for Python, an int64 once compiled
 
-LIMIT = 32  # the longest pre-token in bytes
 MAX_TOKENS = 1 << 20  # three ids share one int64 of the pair table
-
-LETTER, DIGIT, PUNCTUATION, BLANK, NEWLINE = range(5)
 NO_RANK = 2**31 - 1
 MEMO = 1 << 14  # pre-tokens remembered while encoding
+OWN = "llmzip"  # the rules of llmzip.vocabulary.pretokens
 
 
 class Tokenizer:
@@ -58,9 +45,10 @@ class Tokenizer:
         blob: uint8, all tokens joined.
         offsets: int64[size + 1], token i is blob[offsets[i]:offsets[i + 1]].
         max_length: the length of the longest token in bytes.
+        splitting: the rules for pre-tokens: OWN or one of pretokens_gpt2.SPLITTINGS.
     """
 
-    def __init__(self, tokens: Sequence[bytes], ranks: npt.ArrayLike) -> None:
+    def __init__(self, tokens: Sequence[bytes], ranks: npt.ArrayLike, splitting: str = OWN) -> None:
         """Check and index the vocabulary.
 
         Raises ValueError if *tokens* is not strictly ascending, lacks one of the 256 single bytes,
@@ -81,11 +69,14 @@ class Tokenizer:
         self.offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
         self.blob = np.frombuffer(b"".join(self.tokens), np.uint8)
         self.max_length = int(lengths.max())
+        if splitting != OWN and splitting not in pretokens_gpt2.SPLITTINGS:
+            raise ValueError(f"no rules for pre-tokens are called {splitting}")
+        self.splitting = splitting
         self._singles = np.flatnonzero(lengths == 1)  # the id of each byte value
         self._pairs: Ints | None = None  # built by the first `encode`: decoding does without
 
     @classmethod
-    def from_arrays(cls, blob: Bytes, offsets: Ints, ranks: npt.ArrayLike) -> Tokenizer:
+    def from_arrays(cls, blob: Bytes, offsets: Ints, ranks: npt.ArrayLike, splitting: str = OWN) -> Tokenizer:
         """Build a tokenizer from the arrays that are its attributes of the same names.
 
         Raises ValueError as the constructor does, or if *offsets* does not fit *blob*.
@@ -93,13 +84,14 @@ class Tokenizer:
         raw, ends = blob.tobytes(), offsets.tolist()
         if not ends or ends[0] != 0 or ends[-1] != len(raw):
             raise ValueError("offsets do not span the blob")
-        return cls([raw[a:b] for a, b in pairwise(ends)], ranks)
+        return cls([raw[a:b] for a, b in pairwise(ends)], ranks, splitting)
 
     def encode(self, data: bytes | bytearray | memoryview) -> Ids:
         """Return the int32 ids of the tokens that spell *data*."""
         if self._pairs is None:
             self._pairs = _build_pairs(self.blob, self.offsets)
-        ids: Ids = _encode(as_bytes(data), self._singles, self._pairs, self.ranks)
+        rules = pretokens_gpt2.rules(self.splitting)
+        ids: Ids = _encode(as_bytes(data), rules, self._singles, self._pairs, self.ranks)
         return ids
 
     def decode(self, ids: npt.ArrayLike) -> bytes:
@@ -125,101 +117,8 @@ class Tokenizer:
         return wide
 
 
-def as_bytes(data: bytes | bytearray | memoryview) -> Bytes:
-    """Return *data* as a read-only uint8 array without copying it."""
-    array = np.frombuffer(data, np.uint8)
-    array.flags.writeable = False  # one type for all inputs, so that the kernels are compiled once
-    return array
-
-
-def split_pretokens(data: bytes | bytearray | memoryview) -> Ints:
-    """Return the int64 ends of the pre-tokens of *data*, in order; the last one is len(data)."""
-    ends: Ints = _split(as_bytes(data))
-    return ends
-
-
 # Kernels. Hashes are int64 kept below 2**37 before each product, so nothing overflows and the results
 # with and without the compiler are the same.
-
-
-@jit
-def _class_of(data: Bytes, i: Int) -> tuple[Int, Int]:
-    """Return the class of the character that starts at *i* and the number of bytes it has here."""
-    c = data[i]
-    if c >= 0x80:
-        if i + 2 < data.size and data[i + 2] & 0xC0 == 0x80:
-            d, e = data[i + 1], data[i + 2]
-            if (c == 0xE2 or c == 0xE3) and d == 0x80:
-                return PUNCTUATION, 3
-            if c == 0xEF and d == 0xBC and (e < 0x90 or 0x9A <= e <= 0xA0):
-                return PUNCTUATION, 3
-        return LETTER, 1
-    if 0x61 <= c | 0x20 <= 0x7A:
-        return LETTER, 1
-    if 0x30 <= c <= 0x39:
-        return DIGIT, 1
-    if c == 0x20 or c == 0x09:
-        return BLANK, 1
-    if c == 0x0A or c == 0x0D:
-        return NEWLINE, 1
-    return PUNCTUATION, 1
-
-
-@jit
-def _joins_letters(data: Bytes, i: Int, width: Int) -> bool:
-    """Return whether the punctuation at *i* goes with letters that follow it directly."""
-    if i + width >= data.size or _class_of(data, i + width)[0] != LETTER:
-        return False
-    if width == 3:
-        return bool(data[i] == 0xE2 and data[i + 2] == 0x99)
-    return data[i] in (0x27, 0x2D, 0x2E, 0x2F, 0x5F)
-
-
-@jit
-def _pretoken_end(data: Bytes, start: Int) -> Int:
-    """Return the end of the pre-token that begins at *start*, which is below data.size."""
-    size = data.size
-    cap = min(size, start + LIMIT)
-    i = start
-    kind, width = _class_of(data, i)
-    if kind in (BLANK, NEWLINE):
-        while i < cap and (data[i] == 0x0A or data[i] == 0x0D):
-            i += 1
-        while i < cap and (data[i] == 0x20 or data[i] == 0x09):
-            i += 1
-        if i == size or data[i - 1] != 0x20:
-            return i
-        kind, width = _class_of(data, i)
-        if kind in (BLANK, NEWLINE):
-            return i
-        if i - 1 > start:
-            return i - 1
-    if kind == PUNCTUATION and _joins_letters(data, i, width):
-        i += width
-        kind = LETTER
-    longest = min(cap, i + 3) if kind == DIGIT else cap
-    while i < longest:
-        other, width = _class_of(data, i)
-        if other != kind or i + width > cap:
-            break
-        i += width
-    if kind == LETTER and i == cap and i < size:
-        for back in range(4):
-            if data[i - back] & 0xC0 != 0x80:
-                return i - back
-    return i
-
-
-@jit
-def _split(data: Bytes) -> Ints:
-    ends = np.empty(data.size, np.int64)
-    count = 0
-    i = 0
-    while i < data.size:
-        i = _pretoken_end(data, i)
-        ends[count] = i
-        count += 1
-    return ends[:count].copy()
 
 
 @jit
@@ -318,7 +217,7 @@ def _merged(pairs: Ints, left: Int, right: Int) -> Int:
 
 
 @jit
-def _encode(data: Bytes, singles: Ints, pairs: Ints, ranks: Ids) -> Ids:
+def _encode(data: Bytes, rules: Rules, singles: Ints, pairs: Ints, ranks: Ids) -> Ids:
     """Return the ids of *data*; *singles* holds the id of each byte value."""
     out = np.empty(data.size, np.int32)
     count = 0
@@ -327,7 +226,8 @@ def _encode(data: Bytes, singles: Ints, pairs: Ints, ranks: Ids) -> Ids:
     memo = np.zeros((MEMO, 4), np.int64)  # start, length, first id in out, number of ids
     start = 0
     while start < data.size:
-        end = _pretoken_end(data, start)
+        own = rules.classes.size == 0
+        end = pretokens.pretoken_end(data, start) if own else pretokens_gpt2.pretoken_end(data, start, rules)
         length = end - start
         known = memo[hash_bytes(data, start, end) & (MEMO - 1)]
         if known[1] == length and same_bytes(data, known[0], start, length):
