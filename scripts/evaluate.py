@@ -17,8 +17,9 @@ import torch
 
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
+from llmzip.tools.token_probabilities import exact_bits
 from llmzip.training.corpus import documents, text_files
-from llmzip.training.evaluation import exact_bits, nats_of
+from llmzip.training.evaluation import nats_of
 from llmzip.training.trainer import load_model
 
 LANES = 16

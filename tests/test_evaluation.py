@@ -13,7 +13,8 @@ from texts import WORDS
 
 from llmzip.coding.lanes import cut
 from llmzip.coding.token_coder import TokenCoder
-from llmzip.training.evaluation import Heldout, exact_bits, nats_of
+from llmzip.tools.token_probabilities import exact_bits
+from llmzip.training.evaluation import Heldout, nats_of
 from llmzip.training.export import LOGIT_UNIT
 from llmzip.training.model import LanguageModel
 

@@ -185,9 +185,9 @@ REFUSED = {
     "too small a scale": (replaced(SCALES, first_is(2.0**-41)), "scales out of range"),
     "too large a scale": (replaced(SCALES, first_is(2.0**20 + 1)), "scales out of range"),
     # Seven zero bytes are eight weights of -64.
-    "weights beyond 7 bits": (
+    "weights beyond 63": (
         replaced("layers.0.channel.up.packed", lambda t: np.where(np.arange(t.size) < 7, 0, t).astype(np.uint8)),
-        "beyond 7 bits",
+        "beyond 63",
     ),
     "a vector entry that is not a number": (
         replaced("layers.0.token.shift", first_is(np.nan)),

@@ -34,9 +34,9 @@ from llmzip.model import registry
 from llmzip.model.file import Model, read
 from llmzip.tools import selftest
 from llmzip.tools.doctor import replay
+from llmzip.tools.token_probabilities import exact_bits
 from llmzip.training import mixer
 from llmzip.training.build import build
-from llmzip.training.evaluation import exact_bits
 from llmzip.training.export import between, export, restore
 from llmzip.training.request import PERSONAL_ALPHA, Request
 from llmzip.training.survey import survey

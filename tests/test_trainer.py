@@ -17,9 +17,10 @@ from texts import WORDS
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import ModelError
 from llmzip.model import file as modelfile
+from llmzip.tools.token_probabilities import exact_bits
 from llmzip.training import trainer as trainer_module
 from llmzip.training.corpus import Packed, pack
-from llmzip.training.evaluation import exact_bits, nats_of
+from llmzip.training.evaluation import nats_of
 from llmzip.training.export import export
 from llmzip.training.model import LanguageModel
 from llmzip.training.recipe import Recipe

@@ -16,7 +16,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -28,8 +27,9 @@ from llmzip.errors import FormatError, ModelError
 from llmzip.mixing.state import new_mixer
 from llmzip.mixing.text_buffer import TextBuffer, add_behind, new_text_buffer
 from llmzip.model.file import Model
-from llmzip.network.cpu import SEGMENT_ROWS, ExactNetwork
-from llmzip.network.head import Prediction, new_head, new_work
+from llmzip.network import networks
+from llmzip.network.head import new_work
+from llmzip.network.heads import AnyPrediction, join
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters, most_bytes_per_decision
 
 SEGMENTS_AHEAD = 2  # of the network: threads that have finished one do not wait for the coder
@@ -49,13 +49,13 @@ class FrameCoder:
     def __init__(self, tables: TokenTables, state: FrameState):
         self.tables, self.state = tables, state
 
-    def encode(self, tokens: np.ndarray, prediction: Prediction, coder: np.ndarray, out: np.ndarray) -> int:
+    def encode(self, tokens: np.ndarray, prediction: AnyPrediction, coder: np.ndarray, out: np.ndarray) -> int:
         """Encode a segment of tokens int32 ``[T, B]`` and return the kernel's status."""
         status: int = token_kernels.encode_steps(tokens, prediction, self.tables, self.state, coder, out)
         return status
 
     def decode(
-        self, group: slice, prediction: Prediction, coder: np.ndarray, payload: np.ndarray, tokens: np.ndarray
+        self, group: slice, prediction: AnyPrediction, coder: np.ndarray, payload: np.ndarray, tokens: np.ndarray
     ) -> None:
         """Decode one step of a group of lanes into `tokens` int32 ``[B]``; raises FormatError."""
         status = token_kernels.decode_step(group.start, prediction, self.tables, self.state, coder, payload, tokens)
@@ -84,29 +84,25 @@ class TokenCoder:
         threads: int = 1,
         device: str = "cpu",
         backend: str | None = None,
-        segment_rows: int = SEGMENT_ROWS,
+        segment_rows: int | None = None,
     ):
         weights = model.weights
-        self.tokenizer, self.threads, self.segment_rows = model.tokenizer, threads, segment_rows
+        self.tokenizer, self.threads = model.tokenizer, threads
         self.bos = weights.bos
         try:
             self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
         except ValueError as error:
             raise ModelError(f"the model file is damaged: {error}") from error
         self._bytes_per_decision = most_bytes_per_decision(self.tree)
-        self.head = new_head(weights.head_token.q, weights.head_cluster.scale, weights.head_token.scale)
+        self.head = networks.head_of(weights)
         self.tables = TokenTables(self.head, self.tree)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
         self.initial_state = model.initial_state
         self._dictionary = model.dictionary.astype(np.int32)
         self._dictionary_bytes = int(self.lengths[self._dictionary].sum())
         self._known: TextBuffer | None = None  # the dictionary in a text buffer
-        if device == "cpu":
-            self._network: Any = ExactNetwork(weights, backend=backend)
-        else:
-            from llmzip.network.torch_device import TorchNetwork
-
-            self._network = TorchNetwork(weights, device)
+        self._network = networks.bind(weights, device=device, backend=backend)
+        self.segment_rows = segment_rows or self._network.segment_rows
 
     def encode(
         self,
@@ -141,7 +137,7 @@ class TokenCoder:
         at = 0
         with closing(self._predictions(grid)) as predictions:
             for prediction in predictions:
-                part = grid[at : at + len(prediction.scale)]
+                part = grid[at : at + len(prediction[0])]
                 at += len(part)
                 if frame.encode(part, prediction, coder, out) == token_kernels.OVERFLOW:
                     return None
@@ -154,7 +150,7 @@ class TokenCoder:
         """Return the bytes of the tokens in each lane of a grid ``[T, B]``."""
         return [int(self.lengths[lane[lane >= 0]].sum(dtype=np.int64)) for lane in grid.T]
 
-    def _predictions(self, grid: np.ndarray) -> Generator[Prediction]:
+    def _predictions(self, grid: np.ndarray) -> Generator[AnyPrediction]:
         """Yield the predictions for segments of a grid ``[T, B]``, with a thread for each group of lanes."""
         groups = groups_of(grid.shape[1], self.threads)
         sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
@@ -163,7 +159,7 @@ class TokenCoder:
         with ExitStack() as stack:
             workers = [stack.enter_context(Worker()) for _ in groups]  # a session is for one thread
 
-            def start(at: int) -> list[Future[Prediction]]:
+            def start(at: int) -> list[Future[AnyPrediction]]:
                 inputs = lanes.inputs_of(grid, self.bos, at, steps)
                 parts = [np.ascontiguousarray(inputs[:, g]) for g in groups]
                 return [w.submit(s.run, p) for w, s, p in zip(workers, sessions, parts, strict=True)]
@@ -173,7 +169,7 @@ class TokenCoder:
             while ahead:
                 done = [future.result() for future in ahead.popleft()]
                 ahead.extend(map(start, islice(starts, 1)))
-                yield done[0] if len(done) == 1 else Prediction.join(done)
+                yield done[0] if len(done) == 1 else join(done)
 
     def decode(self, payload: bytes, lane_bytes: list[int], *, progress: Progress | None = None) -> bytes:
         """Decode a frame; raises FormatError for a payload that no encoder made, whatever its bytes."""
@@ -203,7 +199,7 @@ class TokenCoder:
         mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), self.initial_state, model=True, traced=traced)
         return FrameCoder(self.tables, FrameState(self.new_text_buffer(lane_bytes), mixer, new_work(self.tree)))
 
-    def session(self, lane_count: int) -> Any:
+    def session(self, lane_count: int) -> networks.Session:
         """Return a fresh network state for `lane_count` lanes."""
         return self._network.session(lane_count)
 

@@ -1,7 +1,7 @@
 """Encode and decode tokens: the loop in which tokens become bits and bits become tokens.
 
-For each token the kernels compute the running sums of the clusters' frequencies, and those of the tokens in the
-likeliest cluster, which give the likeliest token. They then descend the decision tree from its root: a decision at each
+For each token the kernels get the running sums of the clusters' frequencies, and those of the tokens in the likeliest
+cluster, and the likeliest token. They then descend the decision tree from its root: a decision at each
 node above the cut, the sums of the cluster that was entered (if it is another one), and the decisions inside it. The
 mixer refines the probability of each decision, and the range coder codes it. Without a language model the tokens are
 single bytes, and the mixer predicts alone.
@@ -23,16 +23,9 @@ from llmzip.mixing.mixer import begin_token, learn, predict
 from llmzip.mixing.state import Mixer
 from llmzip.mixing.text_buffer import TOKEN_BEGINS, TextBuffer, append
 from llmzip.mixing.trace import trace_decision
-from llmzip.network.head import (
-    Head,
-    Work,
-    borrowed_head,
-    borrowed_prediction,
-    borrowed_work,
-    cluster_sums,
-    most_frequent,
-)
-from llmzip.network.softmax import probability, running_sums
+from llmzip.network.head import Work, borrowed_work
+from llmzip.network.heads import AnyHead, borrowed_head, borrowed_prediction, cluster_sums, open_token
+from llmzip.network.softmax import probability
 from llmzip.vocabulary.tree import ABOVE, END, LEFT, MID, SPLIT, ClusteredTree, borrowed_tree, decision_of
 
 # What the kernels return.
@@ -47,7 +40,7 @@ DECODE = -1  # in place of a token that is to be decoded
 class TokenTables(NamedTuple):
     """What coding tokens needs of a model, the same for every frame."""
 
-    head: Head
+    head: AnyHead
     tree: ClusteredTree
 
 
@@ -138,28 +131,22 @@ def code_token(token, lane, prediction, tables, frame, coder, data):
     Args:
         token: the token or DECODE.
         lane: the record of its lane.
-        prediction: the network's, of one row: int32[C], int16[d], float32.
+        prediction: the network's, of one row.
         tables, frame: borrowed TokenTables and FrameState.
         coder, data: the range coder's state, and the payload uint8.
     """
     tree, work = tables.tree, frame.work
     nodes, sums = tree.nodes, work.sums
-    clusters = len(tree.starts) - 1
-    for i in range(clusters):
-        work.acc[i] = prediction.cluster_acc[i]
-    head, scale = tables.head, prediction.scale
-    running_sums(work.acc[:clusters], scale, head.cluster_scales, head.exp2, sums)
-    entered = most_frequent(clusters, sums)
-    first, size = cluster_sums(entered, prediction, tables.head, tree, work)
-    begin_token(first + most_frequent(size, work.inner), lane, frame.mixer)
-    low, high, level = np.int64(0), sums[clusters], 1
+    guess, entered, size = open_token(prediction, tables.head, tree, work)
+    begin_token(guess, lane, frame.mixer)
+    low, high, level = np.int64(0), sums[len(tree.starts) - 1], 1
     node, known = np.int64(0), np.int64(0)
     while node >= 0:
         if nodes[node, ABOVE] != level:
             level = 0
             cluster = np.int64(tree.cluster_of[nodes[node, MID]])
             if cluster != entered:
-                _, size = cluster_sums(cluster, prediction, tables.head, tree, work)
+                size = cluster_sums(cluster, prediction, tables.head, tree, work)
             sums = work.inner
             low, high = np.int64(0), sums[size]
         middle = sums[nodes[node, SPLIT]]
@@ -228,7 +215,7 @@ def decode_step(first, prediction, tables, frame, coder, payload, tokens):
     """
     tables, frame = borrowed_tables(tables), borrowed_frame(frame)
     coder, payload = unowned(coder), unowned(payload)
-    for row in range(prediction.scale.shape[1]):
+    for row in range(prediction[0].shape[1]):
         lane = frame.buffer.lanes[first + row]
         if lane["at"] >= lane["end"]:
             continue

@@ -23,12 +23,17 @@ from safetensors.numpy import load, save
 from llmzip.errors import ModelError
 from llmzip.mixing.initial_state import InitialState
 from llmzip.mixing.layout import MOST_DICTIONARY_BYTES
+from llmzip.model import llama_tensors
 from llmzip.model.registry import MAX_FILE_BYTES
+from llmzip.network.llama.weights import LlamaWeights
+from llmzip.network.networks import AnyWeights
 from llmzip.network.weights import LayerWeights, Matrix, OtherLayer, Weights
+from llmzip.vocabulary.tokenizer import OWN as OWN_SPLITTING
 from llmzip.vocabulary.tokenizer import Tokenizer
 
 FILE_VERSION = 0
 PROFILE = "exact-2"
+PROFILES = {llama_tensors.ARCH: llama_tensors.PROFILE}  # by architecture, where it is another
 MAX_HEADER_BYTES = 1 << 20  # JSON takes thirty times its size in memory; a large model's has some 100 KB
 UNPACKED_AT_ONCE = 1 << 14  # words of eight weights: more do not stay in the cache
 NO_DICTIONARY = np.empty(0, np.uint16)
@@ -45,7 +50,7 @@ class Model:
         dictionary: uint16 tokens of a text in which frames find repeats from their beginning on.
     """
 
-    weights: Weights
+    weights: AnyWeights
     tokenizer: Tokenizer
     digest: bytes
     info: dict[str, Any]
@@ -96,8 +101,37 @@ def _parts(layer: LayerWeights | OtherLayer) -> dict[str, Matrix | np.ndarray]:
     }
 
 
+def _tensors_of(weights: Weights) -> dict[str, npt.NDArray[Any]]:
+    """Return the tensors of the weights of a network with two softmax levels."""
+    named: dict[str, Matrix | np.ndarray] = {"embedding": weights.embedding}
+    for i, layer in enumerate(weights.layers):
+        named |= {f"layers.{i}.{name}": part for name, part in _parts(layer).items()}
+    named |= {"head.cluster": weights.head_cluster, "head.token": weights.head_token}
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for name, part in named.items():
+        if isinstance(part, Matrix):
+            tensors[name + ".packed"] = pack7(part.q)
+            tensors[name + ".scale"] = part.scale
+        else:
+            tensors[name] = part
+    tensors["head.cluster.starts"] = weights.cluster_starts
+    return tensors
+
+
+def _header(weights: Weights) -> dict[str, Any]:
+    """Return the description of the weights of a network with two softmax levels."""
+    header = {
+        "profile": PROFILE,
+        "width": weights.width,
+        "hidden": weights.hidden,
+        "layers": len(weights.layers),
+        "vocab": weights.vocab,
+    }
+    return header if weights.arch == "gated" else header | {"arch": weights.arch}
+
+
 def dump(
-    weights: Weights,
+    weights: AnyWeights,
     tokenizer: Tokenizer,
     info: dict[str, Any],
     initial_state: InitialState | None = None,
@@ -107,35 +141,17 @@ def dump(
 
     Without `initial_state` the mixer is untrained.
     """
-    named: dict[str, Matrix | np.ndarray] = {"embedding": weights.embedding}
-    for i, layer in enumerate(weights.layers):
-        named |= {f"layers.{i}.{name}": part for name, part in _parts(layer).items()}
-    named |= {"head.cluster": weights.head_cluster, "head.token": weights.head_token}
-    tensors = {}
-    for name, part in named.items():
-        if isinstance(part, Matrix):
-            tensors[name + ".packed"] = pack7(part.q)
-            tensors[name + ".scale"] = part.scale
-        else:
-            tensors[name] = part
-    tensors["head.cluster.starts"] = weights.cluster_starts
+    tensors = llama_tensors.tensors_of(weights) if isinstance(weights, LlamaWeights) else _tensors_of(weights)
     tensors["vocabulary.bytes"] = np.frombuffer(b"".join(tokenizer.tokens), np.uint8)
     tensors["vocabulary.lengths"] = np.array([len(t) for t in tokenizer.tokens], np.uint8)
     tensors["vocabulary.ranks"] = tokenizer.ranks.astype(np.int32)
     tensors.update((initial_state or InitialState.untrained(model=True)).tensors())
     if len(dictionary):
         tensors["dictionary"] = dictionary
-    header = {
-        **info,
-        "version": FILE_VERSION,
-        "profile": PROFILE,
-        "width": weights.width,
-        "hidden": weights.hidden,
-        "layers": len(weights.layers),
-        "vocab": weights.vocab,
-    }
-    if weights.arch != "gated":
-        header["arch"] = weights.arch
+    own = llama_tensors.header(weights) if isinstance(weights, LlamaWeights) else _header(weights)
+    header = {**info, "version": FILE_VERSION, **own}
+    if tokenizer.splitting != OWN_SPLITTING:
+        header["splitting"] = tokenizer.splitting
     text = json.dumps(header, sort_keys=True, ensure_ascii=True)
     return save(tensors, {"llmzip": text})
 
@@ -154,10 +170,10 @@ def _description(data: bytes) -> dict[str, Any]:
                 raise ValueError(key)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError("this is not an llmzip model file (llmzip train makes one)") from error
-    found = info["version"], info.get("profile")
-    if found != (FILE_VERSION, PROFILE):
+    found, profile = (info["version"], info.get("profile")), PROFILES.get(info.get("arch", "gated"), PROFILE)
+    if found != (FILE_VERSION, profile):
         raise ModelError(
-            f"the model is of version {found[0]}, {found[1]}, and this llmzip reads {FILE_VERSION}, {PROFILE} only "
+            f"the model is of version {found[0]}, {found[1]}, and this llmzip reads {FILE_VERSION}, {profile} only "
             "(train it again, or use the llmzip that made it)"
         )
     return info
@@ -173,13 +189,16 @@ def parse(data: bytes) -> Model:
         raise ModelError(f"the model file is damaged: {error}") from error
 
 
-def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) -> Model:
-    width, hidden, vocab, layers = (info[k] for k in ("width", "hidden", "vocab", "layers"))
+def _integers(tensors: dict[str, np.ndarray], name: str, kind: type[np.integer]) -> np.ndarray:
+    """Return a tensor that must be a row of integers."""
+    if tensors[name].dtype != kind or tensors[name].ndim != 1:
+        raise ModelError(f"the model's {name} has the wrong type or shape")
+    return tensors[name]
 
-    def integers(name: str, kind: type[np.integer]) -> np.ndarray:
-        if tensors[name].dtype != kind or tensors[name].ndim != 1:
-            raise ModelError(f"the model's {name} has the wrong type or shape")
-        return tensors[name]
+
+def _weights_from(tensors: dict[str, np.ndarray], info: dict[str, Any]) -> Weights:
+    """Return the weights of a network with two softmax levels."""
+    width, hidden, vocab, layers = (info[k] for k in ("width", "hidden", "vocab", "layers"))
 
     def matrix(name: str, rows: int, columns: int) -> Matrix:
         return Matrix(unpack7(tensors[name + ".packed"], (rows, columns)), tensors[name + ".scale"])
@@ -207,14 +226,27 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
 
     arch = info.get("arch", "gated")
     built = [layer(f"layers.{i}.") for i in range(layers)]
-    starts = integers("head.cluster.starts", np.int32)
-    weights = Weights(
+    starts = _integers(tensors, "head.cluster.starts", np.int32)
+    return Weights(
         embedding=matrix("embedding", vocab + 1, width),
         layers=tuple(built),
         head_cluster=matrix("head.cluster", len(starts), width),
         head_token=matrix("head.token", vocab, width),
         cluster_starts=starts,
     )
+
+
+def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) -> Model:
+    def integers(name: str, kind: type[np.integer]) -> np.ndarray:
+        return _integers(tensors, name, kind)
+
+    weights: AnyWeights
+    if info.get("arch") == llama_tensors.ARCH:
+        integers("head.cluster.starts", np.int32)
+        weights = llama_tensors.weights_from(tensors, info)
+    else:
+        weights = _weights_from(tensors, info)
+    vocab = weights.vocab
     offsets = np.cumsum([0, *integers("vocabulary.lengths", np.uint8).tolist()])
     if len(offsets) != vocab + 1:
         raise ModelError("the model's vocabulary has the wrong size")
@@ -223,7 +255,7 @@ def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) 
     too_long = len(dictionary) > MOST_DICTIONARY_BYTES  # even if all its tokens are single bytes
     if too_long or (dictionary >= vocab).any() or np.diff(offsets)[dictionary].sum() > MOST_DICTIONARY_BYTES:
         raise ModelError("the model's dictionary holds unknown tokens, or too much text (train it again)")
-    tokenizer = Tokenizer.from_arrays(blob, offsets, ranks)
+    tokenizer = Tokenizer.from_arrays(blob, offsets, ranks, info.get("splitting", OWN_SPLITTING))
     return Model(weights, tokenizer, digest, info, InitialState.from_tensors(tensors), dictionary)
 
 

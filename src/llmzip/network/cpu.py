@@ -19,7 +19,6 @@ from llmzip.network.matmul import Product
 from llmzip.network.weights import Matrix, Weights
 
 NO_RECHECK = np.empty(0, np.int64)  # in Python, products recheck themselves
-SEGMENT_ROWS = 1024  # rows the encoder runs at once: fewer, and the threads wait for each other more often
 
 
 def require_denormals() -> None:
@@ -33,6 +32,8 @@ class ExactNetwork:
 
     `backend` forces one (tests).
     """
+
+    segment_rows = 1024  # rows the encoder runs at once: fewer, and the threads wait for each other more often
 
     def __init__(self, weights: Weights, *, backend: str | None = None, rows: int = 32):
         self.weights = weights

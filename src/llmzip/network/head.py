@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,11 +41,6 @@ class Prediction(NamedTuple):
     cluster_acc: npt.NDArray[np.int32]
     hidden: npt.NDArray[np.int16]
     scale: npt.NDArray[np.float32]
-
-    @classmethod
-    def join(cls, groups: Sequence[Prediction]) -> Prediction:
-        """Return the predictions for groups of lanes side by side."""
-        return cls(*(np.concatenate(arrays, axis=1) for arrays in zip(*groups, strict=True)))
 
 
 class Work(NamedTuple):
@@ -106,10 +100,25 @@ def most_frequent(choices, sums):
 
 
 @inlined
+def open_token(prediction, head, tree, work):
+    """Do for a head of two levels what :func:`llmzip.network.heads.open_token` says.
+
+    The token is the likeliest of the likeliest cluster.
+    """
+    clusters = len(tree.starts) - 1
+    for i in range(clusters):
+        work.acc[i] = prediction.cluster_acc[i]
+    running_sums(work.acc[:clusters], prediction.scale, head.cluster_scales, head.exp2, work.sums)
+    entered = most_frequent(clusters, work.sums)
+    size = cluster_sums(entered, prediction, head, tree, work)
+    return np.int64(tree.starts[entered]) + most_frequent(size, work.inner), entered, size
+
+
+@inlined
 def cluster_sums(cluster, prediction, head, tree, work):
-    """Write the running sums of the tokens of `cluster` into `work.inner`; return its first token and their number."""
+    """Write the running sums of a cluster's tokens into `work.inner`; return the number of its tokens."""
     first, end = tree.starts[cluster], tree.starts[cluster + 1]
     acc = work.acc[: end - first]
     multiply(head.weights, first, prediction.hidden, acc)
     running_sums(acc, prediction.scale, head.token_scales[first:end], head.exp2, work.inner)
-    return np.int64(first), np.int64(end - first)
+    return np.int64(end - first)

@@ -60,6 +60,8 @@ class _Product:
 class TorchNetwork:
     """Weights bound to a torch device."""
 
+    segment_rows = 1024
+
     def __init__(self, weights: Weights, device: str):
         if weights.arch != "gated":
             raise HardwareError(f"models of the architecture {weights.arch} run on the CPU only (use device='cpu')")

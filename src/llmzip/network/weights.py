@@ -27,7 +27,7 @@ class Matrix:
     q: np.ndarray
     scale: np.ndarray
 
-    def check(self, name: str, rows: int, columns: int) -> None:
+    def check(self, name: str, rows: int, columns: int, *, peak: int = WEIGHT_PEAK) -> None:
         """Raise ModelError unless the shapes and ranges are those the exact profile relies on."""
         if self.q.shape != (rows, columns) or self.scale.shape != (rows,):
             raise ModelError(f"the model's matrix {name} has the wrong shape {self.q.shape}")
@@ -36,8 +36,8 @@ class Matrix:
         low, high = SCALE_RANGE
         if not (np.isfinite(self.scale).all() and (self.scale >= low).all() and (self.scale <= high).all()):
             raise ModelError(f"the model's matrix {name} has scales out of range")
-        if (np.abs(self.q.astype(np.int16)) > WEIGHT_PEAK).any():
-            raise ModelError(f"the model's matrix {name} has weights beyond 7 bits")
+        if self.q.size and (self.q.min() < -peak or self.q.max() > peak):
+            raise ModelError(f"the model's matrix {name} has weights beyond {peak}")
 
 
 def check_vector(vector: np.ndarray, at: str, shape: tuple[int, ...]) -> None:

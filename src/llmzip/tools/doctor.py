@@ -19,6 +19,7 @@ from llmzip.coding.token_coder import Coded, TokenCoder
 from llmzip.errors import LlmzipError, ModelError
 from llmzip.model.file import Model
 from llmzip.network import matmul
+from llmzip.network.llama.weights import LlamaWeights
 from llmzip.tools import machine, selftest
 
 SAMPLE_BYTES = 24_000
@@ -62,7 +63,11 @@ def examine(model: Model) -> Iterator[Finding]:
     yield Finding("model", f"{model.digest[:8].hex()}, {model.tokenizer.size} tokens")
     if "selftest" in model.info:
         yield _self_test(model)
+    cores = sorted({1, usable_cores()})
     weights = model.weights
+    if isinstance(weights, LlamaWeights):  # of kernels that are exact by themselves, there is nothing to choose
+        yield from _compare(model, [Setting(None, threads) for threads in cores])
+        return
     matrices = [weights.head_cluster, *(matrix for layer in weights.layers for matrix in layer.matrices())]
     shapes = sorted({matrix.q.shape for matrix in matrices})
     usable = []
@@ -73,7 +78,7 @@ def examine(model: Model) -> Iterator[Finding]:
         text = "exact" if exact else "not exact here, and therefore never used"
         yield Finding(f"backend {name}", text)
     yield Finding("backends", f"{len(usable)} of {len(matmul.BINDERS)} usable", sound=bool(usable))
-    yield from _compare(model, [Setting(c, t) for c, t in product(usable, sorted({1, usable_cores()}))])
+    yield from _compare(model, [Setting(c, t) for c, t in product(usable, cores)])
 
 
 def _kernels() -> str:
@@ -101,11 +106,11 @@ def _self_test(model: Model) -> Finding:
 class Setting:
     """One way to run the network."""
 
-    backend: str
+    backend: str | None
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.backend}, {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{self.backend or 'cpu'}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
 def _compare(model: Model, settings: list[Setting]) -> Iterator[Finding]:

@@ -15,11 +15,11 @@ import numpy as np
 from llmzip.coding import range_coder
 from llmzip.coding.token_coder import FrameCoder, TokenCoder
 from llmzip.model.file import Model
-from llmzip.network.head import Prediction
+from llmzip.network.heads import AnyPrediction
 from llmzip.tools.token_probabilities import Floats, TokenProbabilities
 from llmzip.vocabulary.tree import DecisionTree
 
-Decode = Callable[[Prediction], int]  # the next token, from what the network predicts
+Decode = Callable[[AnyPrediction], int]  # the next token, from what the network predicts
 
 
 def random_bits(size: int, seed: int | None) -> bytes:
@@ -76,7 +76,7 @@ def _as_for_archives(frame: FrameCoder, payload: np.ndarray) -> Decode:
     """Return the decoder of archives."""
     state, out = range_coder.new_decoder(payload), np.empty(1, np.int32)
 
-    def decode(prediction: Prediction) -> int:
+    def decode(prediction: AnyPrediction) -> int:
         frame.decode(slice(0, 1), prediction, state, payload, out)
         return int(out[0])
 
@@ -88,7 +88,7 @@ def _by_model(token_coder: TokenCoder, payload: np.ndarray, temperature: float, 
     state, probabilities = range_coder.new_decoder(payload), TokenProbabilities(token_coder)
     tree = DecisionTree.build(token_coder.tokenizer.tokens)  # with ranges and bits, which the token_coder's lacks
 
-    def decode(prediction: Prediction) -> int:
+    def decode(prediction: AnyPrediction) -> int:
         below = _sums(probabilities.of(prediction, temperature=temperature)[0, 0], top_k)
         node = 0
         while node >= 0:

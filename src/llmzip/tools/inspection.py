@@ -20,7 +20,7 @@ from llmzip.coding.token_coder import FrameCoder, TokenCoder
 from llmzip.mixing.layout import MATCHES
 from llmzip.mixing.logistic import STRETCHED_BIT
 from llmzip.mixing.trace import PREDICTORS
-from llmzip.network.head import Prediction
+from llmzip.network.heads import steps_of
 from llmzip.tools.token_probabilities import Floats, TokenProbabilities
 
 GUESSES = 4
@@ -143,7 +143,7 @@ def _encoded(
         prediction = session.run(lanes.inputs_of(grid, token_coder.bos, at, segment))
         rows = probabilities.of(prediction)
         for t in range(len(rows)):
-            now = Prediction(*(array[t : t + 1] for array in prediction))
+            now = steps_of(prediction, slice(t, t + 1))
             for lane, token in enumerate(grid[at + t].tolist()):
                 if token < 0:
                     continue

@@ -54,8 +54,8 @@ def _replay(model: Model, text: str, device: str = "cpu") -> tuple[str, bytes]:
     grid = lanes.cut(model.tokenizer.encode(data), LANES)
     prediction = token_coder.session(LANES).run(lanes.inputs_of(grid, token_coder.bos))
     network = hashlib.sha256()
-    for array, kind in ((prediction.cluster_acc, "<i4"), (prediction.hidden, "<i2"), (prediction.scale, "<f4")):
-        network.update(array.astype(kind).tobytes())
+    for array in prediction:  # integers and float32
+        network.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     coded = token_coder.encode(data, lane_count=LANES, capacity=8 * len(data))
     if coded is None:
         raise ModelError("the model is useless: its self-test text does not fit in eight times its size")

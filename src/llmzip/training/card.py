@@ -13,7 +13,8 @@ from pathlib import Path
 
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.model.file import Model
-from llmzip.training.evaluation import Heldout, exact_bits
+from llmzip.tools.token_probabilities import exact_bits
+from llmzip.training.evaluation import Heldout
 from llmzip.training.model import LanguageModel
 from llmzip.training.survey import Survey
 from llmzip.training.trainer import Trainer

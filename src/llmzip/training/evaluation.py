@@ -9,8 +9,6 @@ import numpy as np
 import torch
 
 from llmzip.coding.lanes import cut, inputs_of
-from llmzip.coding.token_coder import TokenCoder
-from llmzip.training.export import LOGIT_UNIT
 from llmzip.training.loss import TwoLevelCrossEntropy
 from llmzip.training.model import LanguageModel
 from llmzip.vocabulary.tokenizer import Tokenizer
@@ -55,30 +53,3 @@ class Heldout:
     def bits_per_byte(self, model: LanguageModel) -> float:
         """Return the mean over all bytes."""
         return sum(self.bits(model).values()) / sum(map(len, self.texts.values()))
-
-
-def exact_bits(token_coder: TokenCoder, data: bytes, lanes: int = 16) -> float:
-    """Return what the exact network alone would pay for `data`, without the mixer."""
-    grid = cut(token_coder.tokenizer.encode(data), lanes)
-    session, inputs = token_coder.session(lanes), inputs_of(grid, token_coder.bos)
-    starts = token_coder.tree.starts
-    nats = 0.0
-    for at in range(0, len(grid), STEPS):
-        prediction = session.run(np.ascontiguousarray(inputs[at : at + STEPS]))
-        coded = grid[at : at + STEPS] >= 0
-        token, scale = grid[at : at + STEPS][coded], prediction.scale[coded][:, None]
-        cluster = token_coder.tree.cluster_of[token]
-        nats += _cost(prediction.cluster_acc[coded], scale, token_coder.head.cluster_scales, cluster)
-        hidden = prediction.hidden[coded].astype(np.float64)
-        for k in np.unique(cluster).tolist():
-            rows, members = cluster == k, slice(int(starts[k]), int(starts[k + 1]))
-            acc = hidden[rows] @ token_coder.head.weights[members].astype(np.float64).T  # whole numbers: exact
-            nats += _cost(acc, scale[rows], token_coder.head.token_scales[members], token[rows] - members.start)
-    return nats / math.log(2)
-
-
-def _cost(acc: np.ndarray, scale: np.ndarray, scales: np.ndarray, chosen: np.ndarray) -> float:
-    """Return the nats for `chosen` int ``[N]`` by the softmax over the products `acc` ``[N, C]``."""
-    logits = np.rint(acc.astype(np.float32) * scale * scales).astype(np.float64) / LOGIT_UNIT
-    logits -= logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(chosen)), chosen]).sum())

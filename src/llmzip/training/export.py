@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmzip.errors import ModelError
 from llmzip.network.architectures.registry import LAYERS
+from llmzip.network.llama.weights import LlamaWeights
+from llmzip.network.networks import AnyWeights
 from llmzip.network.weights import SCALE_RANGE, VECTOR_BOUND, WEIGHT_PEAK, LayerWeights, Matrix, Weights
 from llmzip.training.model import LanguageModel, ModelConfig
 from llmzip.training.token_mixers import new_model
@@ -82,8 +85,10 @@ def export(model: LanguageModel) -> Weights:
     return Weights(layers=tuple(layers), cluster_starts=starts, **head)
 
 
-def restore(weights: Weights) -> LanguageModel:
+def restore(weights: AnyWeights) -> LanguageModel:
     """Return the float network with the weights of an exact one: where personalising starts."""
+    if isinstance(weights, LlamaWeights):
+        raise ModelError("the weights of published models cannot be trained")
     shape = weights.vocab, weights.width, len(weights.layers), weights.hidden, len(weights.cluster_starts)
     config = ModelConfig(*shape, arch=weights.arch)
     model = new_model(config, torch.from_numpy(weights.cluster_starts.astype(np.int64)))

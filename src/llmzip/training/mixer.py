@@ -25,16 +25,17 @@ PIECE_BYTES = 48 << 10  # at most; files of this size gain most from a good init
 
 
 def train_initial_state(
-    texts: Sequence[bytes], model: Model | None = None, *, progress: Progress | None = None
+    texts: Sequence[bytes], model: Model | None = None, *, threads: int = 1, progress: Progress | None = None
 ) -> InitialState:
     """Return an initial state for frames coded with `model`, or without one if it is None.
 
     Args:
         texts: as varied as what will be compressed, in random order, and not what the model was trained on.
         model: a Model.
+        threads: that run its network.
         progress: called with the number of bytes done since the last call.
     """
-    coder = ByteCoder(InitialState.untrained(model=False)) if model is None else TokenCoder(model)
+    coder = ByteCoder(InitialState.untrained(model=False)) if model is None else TokenCoder(model, threads=threads)
     sums: dict[str, np.ndarray] = {}
     count = 0
     for i, text in enumerate(texts):
@@ -64,7 +65,7 @@ def _mixer_after(text: bytes, coder: ByteCoder | TokenCoder, progress: Progress 
     return frame.state.mixer
 
 
-def retrained(model: Model, texts: Sequence[bytes], seed: int) -> InitialState:
+def retrained(model: Model, texts: Sequence[bytes], seed: int, *, threads: int = 1) -> InitialState:
     """Return the initial state of `model`, retrained on text that the network was not trained on.
 
     It stays as it is if there is too little text. The text is cut into pieces, whose order depends on `seed`.
@@ -73,4 +74,4 @@ def retrained(model: Model, texts: Sequence[bytes], seed: int) -> InitialState:
         return model.initial_state
     rng = np.random.default_rng(seed)
     pieces = [piece for text in texts for piece in cut_pieces([text], PIECE_BYTES, rng)]
-    return train_initial_state([pieces[i] for i in rng.permutation(len(pieces))], model)
+    return train_initial_state([pieces[i] for i in rng.permutation(len(pieces))], model, threads=threads)

@@ -1,0 +1,1 @@
+"""Exact inference of published causal language models of the Llama kind, as docs/FORMAT.md's *Llama* specifies it."""

@@ -1,0 +1,145 @@
+"""The network's element-wise work on the CPU, every float32 operation rounded once (see network/kernels.py).
+
+A comment names the lines of docs/FORMAT.md's *Llama* that a kernel follows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmzip.jit import inlined, jit
+from llmzip.network.kernels import ONE, SMALLEST, ZERO, absmax, clamped, quantise_to, rounded
+
+PEAK = np.float32(2047.0)  # of activations
+CACHE_PEAK = np.float32(127.0)  # of keys and values in the window
+BOUND = np.float32(2.0**20)  # of a product's output
+RESIDUAL_BOUND = np.float32(2.0**22)
+SCORE_BOUND = np.float32(2.0**20)
+SCORE_BITS = 12  # a score counts 2^-12 of a power of two
+SCORE_UNIT = np.float32(2.0**-SCORE_BITS)
+DEEPEST = 31  # powers of two below the largest at which a weight or frequency ends
+WEIGHT_ONE = np.float32(2.0**20)
+SIGMOID_ONE = np.float32(2.0**24)
+SIGMOID_ONE_INT = 1 << 24
+FREQUENCY_ONE = np.float32(2.0**26)
+LOG2E = np.float32(1.44269504)
+
+# 2^-f for f in [0, 1), highest power first; the largest relative error is 2.6e-7.
+_C5, _C4, _C3 = np.float32(-0.00094755366), np.float32(0.009210875), np.float32(-0.055299606)
+_C2, _C1, _C0 = np.float32(0.2401795), np.float32(-0.6931432), np.float32(0.99999994)
+
+
+@inlined
+def exp2_below(fraction):
+    """Return 2^-`fraction`, for 0 <= `fraction` < 1 (Exp2 1-10)."""
+    p = np.float32(_C5 * fraction)
+    p = np.float32(p + _C4)
+    p = np.float32(p * fraction)
+    p = np.float32(p + _C3)
+    p = np.float32(p * fraction)
+    p = np.float32(p + _C2)
+    p = np.float32(p * fraction)
+    p = np.float32(p + _C1)
+    p = np.float32(p * fraction)
+    return np.float32(p + _C0)
+
+
+@jit
+def norm_peak(width):
+    """Return the peak of rows that a norm squares: `width` squares fit in int32."""
+    peak = np.int64(2047)
+    while peak * peak * width > 2147483647:
+        peak -= 1
+    return np.float32(peak)
+
+
+@jit
+def normalised(x, gain, inverse_width, epsilon, peak, n):
+    """Write `n` = `x` / sqrt(mean of squares + epsilon) * `gain` (Norm 1-13)."""
+    m = absmax(x)
+    if m < SMALLEST:
+        m = SMALLEST
+    r = np.float32(peak / m)
+    total = np.int32(0)
+    for i in range(x.shape[0]):
+        k = rounded(np.float32(x[i] * r))
+        total += np.int32(k * k)
+    a = np.float32(np.float32(total) * inverse_width)
+    a = np.float32(a / r)
+    a = np.float32(a / r)
+    a = np.float32(a + epsilon)
+    a = np.float32(np.sqrt(a))
+    if a < SMALLEST:
+        a = SMALLEST
+    c = np.float32(ONE / a)
+    for i in range(x.shape[0]):
+        y = np.float32(x[i] * c)
+        n[i] = np.float32(y * gain[i])
+
+
+@jit
+def norm_rows(rows, x, gain, inverse_width, epsilon, peak, q, s, scratch):
+    """Normalise and quantise the first `rows` rows of `x` for a product."""
+    for row in range(rows):
+        normalised(x[row], gain, inverse_width, epsilon, peak, scratch)
+        s[row] = quantise_to(PEAK, scratch, q[row])
+
+
+@inlined
+def output(acc, s, scale):
+    """Return a product's output, clamped (Linear 1-3)."""
+    y = np.float32(np.float32(acc) * s)
+    return clamped(np.float32(y * scale), BOUND)
+
+
+@jit
+def add_residual(rows, x, acc, s, scales):
+    """Add a product's output to the residual rows `x` (Linear 1-3, Residual 1-2)."""
+    for row in range(rows):
+        for i in range(x.shape[1]):
+            x[row, i] = clamped(np.float32(x[row, i] + output(acc[row, i], s[row], scales[i])), RESIDUAL_BOUND)
+
+
+@jit
+def gate_rows(rows, acc, s, scales, q, scratch):
+    """Quantise silu(gate) * up of the first `rows` rows of `acc` ``[R, 2 hidden]`` (Gate 1-12), `s` updated."""
+    hidden = q.shape[1]
+    for row in range(rows):
+        scale = s[row]
+        for i in range(hidden):
+            g = output(acc[row, i], scale, scales[i])
+            u = output(acc[row, hidden + i], scale, scales[hidden + i])
+            t = np.float32(np.float32(np.abs(g)) * LOG2E)
+            t = np.float32(30.0) if t > np.float32(30.0) else t
+            n = np.int32(t)
+            f = np.float32(t - np.float32(n))
+            e = np.int32(np.float32(exp2_below(f) * SIGMOID_ONE)) >> n
+            above = SIGMOID_ONE if g >= ZERO else np.float32(e)
+            y = np.float32(above / np.float32(SIGMOID_ONE_INT + e))
+            y = np.float32(g * y)
+            scratch[i] = np.float32(y * u)
+        s[row] = quantise_to(PEAK, scratch, q[row])
+
+
+@jit
+def frequencies(acc, s, scales, absent):
+    """Turn a row of products int32 ``[V]`` with the head into frequencies, in place (Frequency 1-8).
+
+    A logit is made twice: once for the largest, once for the frequencies below it.
+    """
+    vocab = len(scales)
+    peak = np.int32(-(1 << 30))
+    for i in range(vocab):
+        x = np.float32(np.float32(acc[i]) * s)
+        logit = rounded(clamped(np.float32(x * scales[i]), SCORE_BOUND))
+        acc[i] = logit
+        peak = logit if logit > peak else peak
+    for i in range(vocab):
+        below = np.int32(peak - acc[i])
+        n = np.int32(below >> SCORE_BITS)
+        n = np.int32(DEEPEST) if n > DEEPEST else n
+        f = np.float32(np.float32(below & np.int32(4095)) * SCORE_UNIT)
+        value = np.int32(np.float32(exp2_below(f) * FREQUENCY_ONE)) >> n
+        acc[i] = value if value > 1 else np.int32(1)
+    for token in absent:
+        acc[token] = 1

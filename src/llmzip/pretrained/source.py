@@ -1,0 +1,46 @@
+"""A published model as its file describes it: sizes, vocabulary, float tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published causal language model.
+
+    Attributes:
+        title, licence: what its file says of it; "" where nothing.
+        width, layers, heads, kv_heads, head_width, hidden: sizes.
+        epsilon: of its norms.
+        rotary_base: of the positions' frequencies.
+        tokens: the byte string of each row of the embedding; None for special tokens.
+        merges: how many merges there are; token ids order them.
+        start: the row that starts a text.
+        splitting: the name of the rule that cuts text before tokens are merged.
+        tensor: from a tensor's name (as in Hugging Face's Llama), float32 values; KeyError if there is none.
+        sha256: of the file the weights are from, hexadecimal.
+    """
+
+    title: str
+    licence: str
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    hidden: int
+    epsilon: float
+    rotary_base: float
+    tokens: list[bytes | None]
+    ranks: list[int]
+    start: int
+    splitting: str
+    tensor: Callable[[str], Floats]
+    sha256: str
