@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numba
 import numpy as np
@@ -25,7 +26,7 @@ from llmzip.errors import HardwareError
 from llmzip.jit import jit
 from llmzip.kernel_cache import config
 from llmzip.network.matmul_int16 import pack_pairs, pair_product
-from llmzip.network.matmul_vnni import QUAD, available, pack_quads, quad_product
+from llmzip.network.matmul_vnni import OFFSET, QUAD, available, pack_quads, quad_product
 from llmzip.network.softmax import multiply
 
 K_BLOCK = 2048
@@ -35,8 +36,32 @@ Product = Callable[[np.ndarray, np.ndarray], None]  # (q int16 [M, K], acc int32
 
 
 def packed_product(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
-    """Write the product of int16 `q` and packed weights into `acc`, in kernels: by the kernel they are packed for."""
-    raise NotImplementedError  # kernels get one of those below
+    """Write the product of int16 `q` and packed weights into `acc`, by the kernel that they are packed for."""
+    pair_product(q, packed, acc)  # kernels get one of those below
+
+
+def packed_weight(packed: Any, block: Any, group: Any, column: Any, i: Any) -> Any:
+    """Return one of the packed weights."""
+    return packed[block, group, column, i]
+
+
+@overload(packed_weight, jit_options={"forceinline": True})
+def _packed_weight(packed, block, group, column, i):  # noqa: ARG001 - chosen by type
+    if packed.dtype == numba.types.uint8:
+        return lambda packed, block, group, column, i: np.int32(packed[block, group, column, i]) - np.int32(OFFSET)
+    return lambda packed, block, group, column, i: np.int32(packed[block, group, column, i])
+
+
+@jit
+def sum_is_right(q, packed, acc, column):
+    """Return whether `acc` int32 ``[N]`` has the right sum for a column, by plain additions; `q` int16 ``[K]``."""
+    groups, columns, each = packed.shape[1:]
+    total = np.int32(0)
+    for group in range(groups):
+        for i in range(each):
+            weight = packed_weight(packed, column // columns, group, column % columns, i)
+            total += np.int32(np.int32(q[group * each + i]) * weight)
+    return total == acc[column]
 
 
 @overload(packed_product)
@@ -125,18 +150,18 @@ if available():
     BINDERS["vnni"] = bind_vnni
 
 
-def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> bool:
+def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int, peak: int = 63) -> bool:
     """Multiply worst-case operands of `shape` (N, K) and return whether every sum is right.
 
-    Random operands do not saturate: all entries are at +-127 and +-63, in rows of equal and of alternating
+    Random operands do not saturate: all entries are at +-127 and +-`peak`, in rows of equal and of alternating
     sign.
     """
     n, k = shape
     sign = np.where(np.arange(k) % 3 == 0, -1, 1)
-    weight = np.full((n, k), 63, np.int8)
-    weight[:, -1] = 62 + k % 2  # makes the sums odd: beyond 2^24 float32 would round them
-    weight[1::3] = -63
-    weight[2::3] = 63 * sign
+    weight = np.full((n, k), peak, np.int8)
+    weight[:, -1] = peak - 1 + k % 2  # makes the sums odd: beyond 2^24 float32 would round them
+    weight[1::3] = -peak
+    weight[2::3] = peak * sign
     q = np.full((rows, k), 127, np.int16)
     q[1::3] = 127 * sign
     q[2::3] = -127
@@ -171,8 +196,10 @@ def candidates() -> list[str]:
     return ["vnni", "int16"] if available() else ["int16"]
 
 
-def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
+def choose(shapes: Iterable[tuple[int, int]], rows: int, peak: int = 63) -> str:
     """Return the fastest backend that is exact for every (N, K) of `shapes` at one row and at `rows` rows.
+
+    Weights are within +-`peak`. Those of 8 bits are for the compiled kernels: others may saturate.
 
     Raises HardwareError if none is.
     """
@@ -180,9 +207,9 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int) -> str:
     likely = candidates()
     if not fits_quads(distinct):
         likely = [name for name in likely if name != "vnni"]
-    reserve = [] if config.DISABLE_JIT else ["int8", "float32"]
+    reserve = [] if config.DISABLE_JIT or peak > 63 else ["int8", "float32"]
     for names in (likely, reserve):
-        exact = [n for n in names if all(self_test(BINDERS[n], s, r) for s in distinct for r in {1, rows})]
+        exact = [n for n in names if all(self_test(BINDERS[n], s, r, peak) for s in distinct for r in {1, rows})]
         if len(exact) == 1:
             return exact[0]
         if exact:

@@ -1,8 +1,8 @@
 """The ``vnni`` matmul backend: x86 instructions that multiply and add four pairs of bytes at once.
 
-``vpdpbusd`` multiplies unsigned by signed bytes, so weights are stored plus 64 and 64 times the sum of a row's
-activations is taken off first. It does not saturate: four products of 7 by 8 bits and any number of sums stay
-within int32. 512 bits wide where the CPU has AVX-512, else 256 (AVX-VNNI).
+``vpdpbusd`` multiplies unsigned by signed bytes, so weights are stored plus 128 and 128 times the sum of a row's
+activations is taken off first. It does not saturate: sums of up to 65536 products of 8 by 8 bits stay within int32.
+512 bits wide where the CPU has AVX-512, else 256 (AVX-VNNI).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
 COLUMNS = 32  # of a block
 QUAD = 4
-OFFSET = 64  # makes weights of 7 bits positive
+OFFSET = 128  # makes weights positive
 
 _FEATURES = llvm.get_host_cpu_features()
 _WIDTH = 16 if _FEATURES.get("avx512vnni") else 8

@@ -38,7 +38,7 @@ def bind(weights: AnyWeights, *, device: str = "cpu", backend: str | None = None
     """Return the network of `weights` on a torch device, or on the CPU with a matmul backend, None for the fastest."""
     if isinstance(weights, LlamaWeights):
         if device == "cpu":
-            return LlamaNetwork(weights)
+            return LlamaNetwork(weights, backend=backend)
         raise HardwareError("models of the Llama kind run on the CPU only (use device='cpu')")
     if device == "cpu":
         return ExactNetwork(weights, backend=backend)

@@ -5,10 +5,14 @@ Everything is element-wise in float64: no sum, no product of matrices, nothing w
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from llmzip.errors import ModelError
+from llmzip.network.llama.turn import turned_at_once
 from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaLayer, LlamaWeights, Shape
 from llmzip.network.weights import Matrix
 from llmzip.pretrained.rotations import rotations
@@ -19,11 +23,10 @@ CLUSTERS = 256
 SMALLEST_SCALE = 2.0**-40
 
 
-def quantised(weight: Floats) -> Matrix:
+def quantised(weight: npt.NDArray[np.float64]) -> Matrix:
     """Return a matrix in integers within +-127, each row with its scale."""
-    wide = weight.astype(np.float64)
-    scale = np.maximum(np.abs(wide).max(axis=1) / WEIGHT_PEAK, SMALLEST_SCALE).astype(np.float32)
-    q = np.rint(wide / scale.astype(np.float64)[:, None]).clip(-WEIGHT_PEAK, WEIGHT_PEAK)
+    scale = np.maximum(np.abs(weight).max(axis=1) / WEIGHT_PEAK, SMALLEST_SCALE).astype(np.float32)
+    q = np.rint(weight / scale.astype(np.float64)[:, None]).clip(-WEIGHT_PEAK, WEIGHT_PEAK)
     return Matrix(np.ascontiguousarray(q.astype(np.int8)), scale)
 
 
@@ -41,37 +44,61 @@ def vocabulary(source: Source) -> tuple[list[bytes], npt.NDArray[np.int64], npt.
     return tokens, rows, ranks
 
 
+def turned(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return a matrix whose columns are turned, for rows of channels that are: a turn there and here is none."""
+    rows, columns = weight.shape
+    size = turned_at_once(columns)
+    now, half = weight.astype(np.float64), 1
+    while half < size:
+        pairs = now.reshape(rows, columns // (2 * half), 2, half)
+        now = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2)
+        half *= 2
+    return now.reshape(rows, columns) / math.sqrt(size)
+
+
+def turned_rows(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return a matrix whose output is turned."""
+    return np.ascontiguousarray(turned(np.ascontiguousarray(weight.T)).T)
+
+
 def convert(source: Source, rows: npt.NDArray[np.int64], cluster_starts: npt.NDArray[np.int32]) -> LlamaWeights:
-    """Return the exact weights of a published model; `rows` are those of its embedding that the tokens have."""
+    """Return the exact weights of a published model; `rows` are those of its embedding that the tokens have.
+
+    Turns that lie between two matrices, and the gains of the layers' norms, are multiplied into them: the residual
+    stream is turned, and so are each head's values. The two that remain are those of the MLPs' hidden rows, which are
+    scaled inside the matrices here, and of the last norm.
+    """
     shape = Shape(source.width, source.heads, source.kv_heads, source.head_width, source.hidden, SEGMENT)
+    if source.layers < 1:
+        raise ModelError("the model has no layers")
+    known = rows >= 0
+
+    def of_tokens(table: Floats, others: Floats) -> Matrix:
+        chosen = np.repeat(others[None].astype(np.float64), len(rows) + 1, axis=0)
+        chosen[:-1][known] = table[rows[known]]
+        chosen[-1] = table[source.start]
+        return quantised(turned(chosen))
+
     try:
         layers = tuple(_layer(source, f"model.layers.{i}.", shape) for i in range(source.layers))
         embedding = source.tensor("model.embed_tokens.weight")
-        norm = source.tensor("model.norm.weight")
+        # The last norm's row is turned back and forth without a scale.
+        norm = (source.tensor("model.norm.weight") / np.float32(turned_at_once(source.width))).astype(np.float32)
+        head = None
+        if not source.tied:
+            output = source.tensor("lm_head.weight")
+            whole = of_tokens(output, np.zeros(source.width, np.float32))
+            head = Matrix(whole.q[:-1], whole.scale[:-1])
     except KeyError as error:
         raise ModelError(f"lacks the tensor {error.args[0]}") from error
-    try:
-        head = source.tensor("lm_head.weight")
-    except KeyError:
-        head = None
-    known = rows >= 0
-    table = np.zeros((len(rows) + 1, source.width), np.float32)
-    table[:-1][known] = embedding[rows[known]]
-    # What the network knows nothing of looks to it like the character that stands for such things.
-    table[:-1][~known] = embedding[_replacement(source)]
-    table[-1] = embedding[source.start]
-    output = None
-    if head is not None:
-        wide = np.zeros((len(rows), source.width), np.float32)
-        wide[known] = head[rows[known]]
-        output = quantised(wide)
     cosines, sines = rotations(source.rotary_base, source.head_width, shape.window)
     return LlamaWeights(
         shape,
-        quantised(table),
+        # What the network knows nothing of looks to it like the character that stands for such things.
+        of_tokens(embedding, embedding[_replacement(source)]),
         layers,
         norm,
-        output,
+        head,
         source.epsilon,
         cosines,
         sines,
@@ -86,15 +113,28 @@ def _replacement(source: Source) -> int:
 
 
 def _layer(source: Source, at: str, shape: Shape) -> LlamaLayer:
-    def joined(*names: str) -> Matrix:
-        return quantised(np.concatenate([source.tensor(f"{at}{name}.weight") for name in names]))
+    def weight(name: str) -> npt.NDArray[np.float64]:
+        return source.tensor(f"{at}{name}.weight").astype(np.float64)
 
+    def of_heads(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Turn what each head gives: rows ``[kv_heads * head_width, n]``."""
+        heads = values.reshape(shape.kv_heads, shape.head_width, -1)
+        return np.concatenate([turned_rows(head) for head in heads]).reshape(values.shape)
+
+    q, k, v = (weight(f"self_attn.{part}_proj") for part in "qkv")
+    bias = np.zeros((shape.attention_rows, 1))
+    if source.biased:
+        q_bias, k_bias, v_bias = (source.tensor(f"{at}self_attn.{part}_proj.bias").astype(np.float64) for part in "qkv")
+        bias = np.concatenate([q_bias[:, None], k_bias[:, None], of_heads(v_bias[:, None])])
+    attention_in = np.concatenate([q, k, of_heads(v)]) * weight("input_layernorm")
+    out = weight("self_attn.o_proj")
+    by_head = turned(out.reshape(-1, shape.head_width)).reshape(out.shape)
+    mlp_in = np.concatenate([weight("mlp.gate_proj"), weight("mlp.up_proj")]) * weight("post_attention_layernorm")
+    mlp_out = turned(weight("mlp.down_proj")) / math.sqrt(turned_at_once(shape.hidden))
     return LlamaLayer(
-        attention_norm=source.tensor(at + "input_layernorm.weight"),
-        attention_in=joined("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        attention_bias=np.zeros(shape.attention_rows, np.float32),
-        attention_out=joined("self_attn.o_proj"),
-        mlp_norm=source.tensor(at + "post_attention_layernorm.weight"),
-        mlp_in=joined("mlp.gate_proj", "mlp.up_proj"),
-        mlp_out=joined("mlp.down_proj"),
+        attention_in=quantised(turned(attention_in)),
+        attention_bias=bias[:, 0].astype(np.float32),
+        attention_out=quantised(turned_rows(by_head)),
+        mlp_in=quantised(turned(mlp_in)),
+        mlp_out=quantised(turned_rows(mlp_out)),
     )

@@ -10,10 +10,10 @@ import numpy as np
 
 from llmzip.errors import ModelError
 from llmzip.pretrained.bytes_alphabet import to_bytes
-from llmzip.pretrained.source import Floats, Source
+from llmzip.pretrained.source import ARCHITECTURES, END, Floats, Source
 
 NORMAL = 1  # the type of tokens that stand for text
-SPLITTING = {"smollm": "gpt2-digits"}
+SPLITTING = {"smollm": "gpt2-digits", "gpt-2": "gpt2"}
 
 NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -22,9 +22,7 @@ NAMES = {
 }
 LAYER_NAMES = {
     "input_layernorm.weight": "attn_norm.weight",
-    "self_attn.q_proj.weight": "attn_q.weight",
-    "self_attn.k_proj.weight": "attn_k.weight",
-    "self_attn.v_proj.weight": "attn_v.weight",
+    **{f"self_attn.{part}_proj.{kind}": f"attn_{part}.{kind}" for part in "qkv" for kind in ("weight", "bias")},
     "self_attn.o_proj.weight": "attn_output.weight",
     "post_attention_layernorm.weight": "ffn_norm.weight",
     "mlp.gate_proj.weight": "ffn_gate.weight",
@@ -66,22 +64,26 @@ def read(path: Path) -> Source:
         return found.contents()
 
     arch = field("general.architecture")
-    if arch != "llama":
-        raise ModelError(f"models of the architecture {arch} cannot be imported, only Llama's (SmolLM2, Llama 3.2)")
-    heads = field("llama.attention.head_count")
-    kv_heads = field("llama.attention.head_count_kv", heads)
-    width = field("llama.embedding_length")
+    if arch not in ARCHITECTURES:
+        raise ModelError(f"models of the kind {arch} cannot be imported, only {', '.join(ARCHITECTURES)}")
+    heads = field(f"{arch}.attention.head_count")
+    kv_heads = field(f"{arch}.attention.head_count_kv", heads)
+    width = field(f"{arch}.embedding_length")
     kind, pre = field("tokenizer.ggml.model"), field("tokenizer.ggml.pre", "default")
     if kind != "gpt2" or pre not in SPLITTING:
         raise ModelError(f"its tokenizer ({kind}, {pre}) is not one that llmzip knows")
     texts, types = field("tokenizer.ggml.tokens"), field("tokenizer.ggml.token_type")
     tokens = [to_bytes(text) if kind == NORMAL else None for text, kind in zip(texts, types, strict=True)]
     tensors = {tensor.name: tensor for tensor in reader.tensors}
+    if "rope_freqs.weight" in tensors:
+        raise ModelError("its rotary positions are scaled, which cannot be imported")
 
     def tensor(name: str) -> Floats:
         found = tensors[_file_name(name)]
         values = np.ascontiguousarray(gguf.dequantize(found.data, found.tensor_type), np.float32)
         values = values.reshape(tuple(int(n) for n in reversed(found.shape)))
+        if arch != "llama":
+            return values
         if name.endswith("q_proj.weight"):
             return _halves(values, heads)
         return _halves(values, kv_heads) if name.endswith("k_proj.weight") else values
@@ -92,17 +94,19 @@ def read(path: Path) -> Source:
         title=field("general.name", path.stem),
         licence=field("general.license", "unknown"),
         width=width,
-        layers=field("llama.block_count"),
+        layers=field(f"{arch}.block_count"),
         heads=heads,
         kv_heads=kv_heads,
-        head_width=field("llama.attention.key_length", width // heads),
-        hidden=field("llama.feed_forward_length"),
-        epsilon=field("llama.attention.layer_norm_rms_epsilon"),
-        rotary_base=field("llama.rope.freq_base", 10000.0),
+        head_width=field(f"{arch}.attention.key_length", width // heads),
+        hidden=field(f"{arch}.feed_forward_length"),
+        epsilon=field(f"{arch}.attention.layer_norm_rms_epsilon"),
+        rotary_base=field(f"{arch}.rope.freq_base", 10000.0),
         tokens=tokens,
         ranks=list(range(len(tokens))),
-        start=texts.index("<|endoftext|>"),
+        start=texts.index(END) if END in texts else field("tokenizer.ggml.bos_token_id"),
         splitting=SPLITTING[pre],
         tensor=tensor,
         sha256=digest,
+        biased=_file_name("model.layers.0.self_attn.q_proj.bias") in tensors,
+        tied=_file_name("lm_head.weight") not in tensors,
     )

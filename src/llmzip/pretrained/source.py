@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+END = "<|endoftext|>"  # the token between the texts that many models were trained on: it starts one, too
+
+ARCHITECTURES = ("llama", "qwen2")  # alike but for the biases of queries, keys and values
+
 
 @dataclass(frozen=True)
 class Source:
@@ -21,11 +25,13 @@ class Source:
         epsilon: of its norms.
         rotary_base: of the positions' frequencies.
         tokens: the byte string of each row of the embedding; None for special tokens.
-        merges: how many merges there are; token ids order them.
+        ranks: the place of each row's token among the merges.
         start: the row that starts a text.
         splitting: the name of the rule that cuts text before tokens are merged.
         tensor: from a tensor's name (as in Hugging Face's Llama), float32 values; KeyError if there is none.
         sha256: of the file the weights are from, hexadecimal.
+        biased: whether queries, keys and values have a bias.
+        tied: whether the output layer is the embedding.
     """
 
     title: str
@@ -44,3 +50,5 @@ class Source:
     splitting: str
     tensor: Callable[[str], Floats]
     sha256: str
+    biased: bool = False
+    tied: bool = True

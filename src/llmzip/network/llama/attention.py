@@ -18,7 +18,7 @@ from llmzip.network.kernels import SMALLEST, clamped, quantise_to, rounded
 from llmzip.network.llama.kernels import (
     CACHE_PEAK,
     DEEPEST,
-    PEAK,
+    QUERY_PEAK,
     SCORE_BITS,
     SCORE_BOUND,
     SCORE_UNIT,
@@ -137,7 +137,7 @@ def take_in(acc, s, scales, bias, at, slot, net, window, work, r):
             row[i] = np.float32(output(acc[first + i], s, scales[first + i]) + bias[first + i])
         if head < heads:
             rotate(row, cosine, sine, np.float32(1.0), turned)
-            scale = quantise_to(PEAK, turned, unowned(work.queries[r, head]))
+            scale = quantise_to(QUERY_PEAK, turned, unowned(work.queries[r, head]))
             work.query_scales[r, head] = np.float32(scale * net.score_scale)
         elif head < heads + groups:
             rotate(row, cosine, sine, np.float32(1.0), turned)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from llmzip.errors import HardwareError
 from llmzip.jit import jit
-from llmzip.network import kernels as common
+from llmzip.network import matmul
+from llmzip.network.cpu import require_denormals
 from llmzip.network.llama import attention, kernels
 from llmzip.network.llama.flat_head import FlatPrediction, sum_clusters
-from llmzip.network.llama.weights import LlamaWeights
-from llmzip.network.matmul_int16 import COLUMNS, pack_pairs, part_product
+from llmzip.network.llama.turn import turned_at_once
+from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaWeights, Shape
+from llmzip.network.matmul import packed_product, sum_is_right
+from llmzip.network.matmul_int16 import pack_pairs
+from llmzip.network.weights import Matrix
 
 STEPS_AT_ONCE = 16
+RECHECK_ROWS = 8  # for each of which another sum is recomputed
+RECHECK_STRIDE = 7919  # between two columns whose sums are
+TESTED_ROWS, TESTED_COLUMNS = 32, 512  # of the head, which is like any other matrix
 
 
 class Net(NamedTuple):
@@ -23,13 +32,11 @@ class Net(NamedTuple):
 
     embedding: npt.NDArray[np.int8]
     embedding_scale: npt.NDArray[np.float32]
-    attention_norm: npt.NDArray[np.float32]
     attention_in: npt.NDArray[np.int8]
     attention_in_scale: npt.NDArray[np.float32]
     attention_bias: npt.NDArray[np.float32]
     attention_out: npt.NDArray[np.int8]
     attention_out_scale: npt.NDArray[np.float32]
-    mlp_norm: npt.NDArray[np.float32]
     mlp_in: npt.NDArray[np.int8]
     mlp_in_scale: npt.NDArray[np.float32]
     mlp_out: npt.NDArray[np.int8]
@@ -45,6 +52,8 @@ class Net(NamedTuple):
     inverse_width: np.float32
     epsilon: np.float32
     peak: np.float32
+    turned: int
+    hidden_turned: int
 
 
 class Work(NamedTuple):
@@ -63,19 +72,15 @@ class Work(NamedTuple):
     scratch_hidden: npt.NDArray[np.float32]
 
 
-def _columns(n: int) -> int:
-    return -(-n // COLUMNS) * COLUMNS
-
-
-def new_net(weights: LlamaWeights) -> Net:
-    """Return the weights as kernels read them."""
+def new_net(weights: LlamaWeights, pack: Callable[[np.ndarray], np.ndarray]) -> Net:
+    """Return the weights as kernels read them, packed by `pack`."""
     layers, shape = weights.layers, weights.shape
 
-    def packed(name: str) -> npt.NDArray[np.int8]:
-        first = pack_pairs(getattr(layers[0], name).q)
-        stacked = np.empty((len(layers), *first.shape), np.int8)
+    def packed(name: str) -> npt.NDArray[Any]:
+        first = pack(getattr(layers[0], name).q)
+        stacked = np.empty((len(layers), *first.shape), first.dtype)
         for i, layer in enumerate(layers):
-            stacked[i] = pack_pairs(getattr(layer, name).q)
+            stacked[i] = pack(getattr(layer, name).q)
         return stacked
 
     def stacked(name: str) -> npt.NDArray[np.float32]:
@@ -90,19 +95,17 @@ def new_net(weights: LlamaWeights) -> Net:
     return Net(
         embedding=weights.embedding.q,
         embedding_scale=weights.embedding.scale,
-        attention_norm=stacked("attention_norm"),
         attention_in=packed("attention_in"),
         attention_in_scale=scales("attention_in"),
         attention_bias=stacked("attention_bias"),
         attention_out=packed("attention_out"),
         attention_out_scale=scales("attention_out"),
-        mlp_norm=stacked("mlp_norm"),
         mlp_in=packed("mlp_in"),
         mlp_in_scale=scales("mlp_in"),
         mlp_out=packed("mlp_out"),
         mlp_out_scale=scales("mlp_out"),
         norm=weights.norm,
-        head=pack_pairs(head),
+        head=pack(head),
         head_scale=head_scale * units,
         absent=weights.absent,
         cluster_starts=np.append(weights.cluster_starts, weights.vocab).astype(np.int32),
@@ -112,12 +115,17 @@ def new_net(weights: LlamaWeights) -> Net:
         inverse_width=np.float32(1.0 / shape.width),
         epsilon=np.float32(weights.epsilon),
         peak=kernels.norm_peak(shape.width),
+        turned=turned_at_once(shape.width),
+        hidden_turned=turned_at_once(shape.hidden),
     )
 
 
-def new_work(weights: LlamaWeights, rows: int) -> Work:
+def new_work(shape: Shape, net: Net, rows: int) -> Work:
     """Return buffers for calls of up to `rows` rows."""
-    shape = weights.shape
+
+    def columns(packed: npt.NDArray[Any]) -> int:
+        return int(packed.shape[-4] * packed.shape[-2])
+
     mixed = shape.heads * shape.head_width
     return Work(
         x=np.zeros((rows, shape.width), np.float32),
@@ -125,9 +133,9 @@ def new_work(weights: LlamaWeights, rows: int) -> Work:
         q_mixed=np.zeros((rows, mixed), np.int16),
         q_hidden=np.zeros((rows, shape.hidden), np.int16),
         s=np.zeros(rows, np.float32),
-        acc_attention=np.zeros((rows, _columns(shape.attention_rows)), np.int32),
-        acc=np.zeros((rows, _columns(shape.width)), np.int32),
-        acc_mlp=np.zeros((rows, _columns(2 * shape.hidden)), np.int32),
+        acc_attention=np.zeros((rows, columns(net.attention_in)), np.int32),
+        acc=np.zeros((rows, columns(net.mlp_out)), np.int32),
+        acc_mlp=np.zeros((rows, columns(net.mlp_in)), np.int32),
         mixed=np.zeros((rows, mixed), np.float32),
         scratch=np.zeros(shape.width, np.float32),
         scratch_hidden=np.zeros(shape.hidden, np.float32),
@@ -135,43 +143,52 @@ def new_work(weights: LlamaWeights, rows: int) -> Work:
 
 
 @jit
-def whole_product(rows, q, packed, acc):
-    """Write the products of `rows` rows with a whole packed matrix."""
-    part_product(rows, q, packed, packed.shape[0], packed.shape[1], acc)
+def product(rows, q, packed, acc, counts):
+    """Write the products of `rows` rows with a packed matrix; check some if there are `counts`.
+
+    `counts` int64[2]: sums checked, wrong ones; or empty.
+    """
+    packed_product(q[:rows], packed, acc[:rows])
+    if len(counts):
+        columns = packed.shape[0] * packed.shape[2]
+        for _ in range(1 + rows // RECHECK_ROWS):
+            counts[0] += 1
+            row, column = counts[0] % rows, counts[0] * RECHECK_STRIDE % columns
+            if not sum_is_right(q[row], packed, acc[row], column):
+                counts[1] += 1
 
 
 @jit
-def mix_tokens(i, slot, rows, lanes, net, window, work, own):
+def mix_tokens(i, slot, rows, lanes, net, window, work, own, counts):
     """Run the attention of layer `i` (Step 2-5)."""
     x, q, s = work.x, work.q, work.s
-    common_args = net.inverse_width, net.epsilon, net.peak
-    kernels.norm_rows(rows, x, net.attention_norm[i], *common_args, q, s, work.scratch)
-    whole_product(rows, q, net.attention_in[i], work.acc_attention)
+    kernels.norm_rows(rows, x, net.inverse_width, net.epsilon, net.peak, q, s)
+    product(rows, q, net.attention_in[i], work.acc_attention, counts)
     scales, bias = net.attention_in_scale[i], net.attention_bias[i]
     for row in range(rows):
         acc = work.acc_attention[row]
         attention.take_in(acc, s[row], scales, bias, (i, row % lanes), slot + row // lanes, net, window, own, row)
     for lane in range(lanes):
         attention.attend((i, lane), slot, rows // lanes, lanes, window, own, work.mixed)
-    for row in range(rows):
-        s[row] = common.quantise_to(kernels.PEAK, work.mixed[row], work.q_mixed[row])
-    whole_product(rows, work.q_mixed, net.attention_out[i], work.acc)
+    kernels.mixed_rows(rows, work.mixed, work.q_mixed, s)
+    product(rows, work.q_mixed, net.attention_out[i], work.acc, counts)
     kernels.add_residual(rows, x, work.acc, s, net.attention_out_scale[i])
 
 
 @jit
-def mix_channels(i, rows, net, work):
+def mix_channels(i, rows, net, work, counts):
     """Run the MLP of layer `i` (Step 6-8)."""
     x, q, s = work.x, work.q, work.s
-    kernels.norm_rows(rows, x, net.mlp_norm[i], net.inverse_width, net.epsilon, net.peak, q, s, work.scratch)
-    whole_product(rows, q, net.mlp_in[i], work.acc_mlp)
-    kernels.gate_rows(rows, work.acc_mlp, s, net.mlp_in_scale[i], work.q_hidden, work.scratch_hidden)
-    whole_product(rows, work.q_hidden, net.mlp_out[i], work.acc)
+    kernels.norm_rows(rows, x, net.inverse_width, net.epsilon, net.peak, q, s)
+    product(rows, q, net.mlp_in[i], work.acc_mlp, counts)
+    scales = net.mlp_in_scale[i]
+    kernels.gate_rows(rows, work.acc_mlp, net.hidden_turned, s, scales, work.q_hidden, work.scratch_hidden)
+    product(rows, work.q_hidden, net.mlp_out[i], work.acc, counts)
     kernels.add_residual(rows, x, work.acc, s, net.mlp_out_scale[i])
 
 
 @jit
-def forward(ids, slot, lanes, net, window, work, own, found):
+def forward(ids, slot, lanes, net, window, work, own, found, counts):
     """Run inputs int32 ``[T * B]`` in time order, the first at `slot` of the window (Step 1-11).
 
     Writes the frequencies int32 ``[T * B, V or more]``; updates `window`.
@@ -181,11 +198,12 @@ def forward(ids, slot, lanes, net, window, work, own, found):
         token = ids[row]
         for k in range(work.x.shape[1]):
             work.x[row, k] = np.float32(np.float32(net.embedding[token, k]) * net.embedding_scale[token])
-    for i in range(len(net.attention_norm)):
-        mix_tokens(i, slot, rows, lanes, net, window, work, own)
-        mix_channels(i, rows, net, work)
-    kernels.norm_rows(rows, work.x, net.norm, net.inverse_width, net.epsilon, net.peak, work.q, work.s, work.scratch)
-    whole_product(rows, work.q, net.head, found)
+    for i in range(len(net.attention_in)):
+        mix_tokens(i, slot, rows, lanes, net, window, work, own, counts)
+        mix_channels(i, rows, net, work, counts)
+    norm = net.inverse_width, net.epsilon, net.peak
+    kernels.head_rows(rows, work.x, net.norm, net.turned, *norm, work.q, work.s, work.scratch)
+    product(rows, work.q, net.head, found, counts)
     for row in range(rows):
         kernels.frequencies(found[row], work.s[row], net.head_scale, net.absent)
 
@@ -195,33 +213,38 @@ class LlamaNetwork:
 
     segment_rows = 128  # rows the encoder runs at once: each has a frequency for every token
 
-    def __init__(self, weights: LlamaWeights):
-        self.weights, self.net = weights, new_net(weights)
+    def __init__(self, weights: LlamaWeights, *, backend: str | None = None):
+        self.weights = weights
+        shapes = {m.q.shape for m in vars(weights.layers[0]).values() if isinstance(m, Matrix)}
+        self.backend = backend or matmul.choose(shapes | {(TESTED_COLUMNS, weights.width)}, TESTED_ROWS, WEIGHT_PEAK)
+        self.net = new_net(weights, matmul.PACKERS.get(self.backend, pack_pairs))
 
-    def session(self, lanes: int, *, recheck: bool = False) -> LlamaSession:  # noqa: ARG002
-        """Return a fresh state for `lanes` texts."""
-        return LlamaSession(self, lanes)
+    def session(self, lanes: int, *, recheck: bool = False) -> LlamaSession:
+        """Return a fresh state for `lanes` texts; `recheck` computes some sums of every product another way."""
+        return LlamaSession(self, lanes, recheck)
 
 
 class LlamaSession:
     """The network's state of `lanes` texts; not for two threads at a time."""
 
-    def __init__(self, network: LlamaNetwork, lanes: int):
+    def __init__(self, network: LlamaNetwork, lanes: int, recheck: bool):
         shape, layers = network.weights.shape, len(network.weights.layers)
         self.network, self.lanes = network, lanes
         self._window = attention.new_window(shape, layers, lanes)
         self._slot, self._end = 0, shape.window
         self._steps = 0
+        self._counts = np.zeros(2 if recheck else 0, np.int64)
 
     def run(self, ids: np.ndarray) -> FlatPrediction:
         """Run inputs int32 ``[T, B]`` (the start of text first) and return what follows each."""
+        require_denormals()
         weights, net = self.network.weights, self.network.net
         steps, lanes = ids.shape
         segment = weights.shape.segment
-        found = np.empty((steps * lanes, net.head.shape[0] * COLUMNS), np.int32)
+        found = np.empty((steps * lanes, net.head.shape[0] * net.head.shape[2]), np.int32)
         if self._steps < min(steps, STEPS_AT_ONCE):
             self._steps = min(steps, STEPS_AT_ONCE)
-            self._work = new_work(weights, self._steps * lanes)
+            self._work = new_work(weights.shape, net, self._steps * lanes)
             self._own = attention.new_work(weights.shape, self._steps, lanes)
         flat = np.ascontiguousarray(ids).reshape(-1)
         at = 0
@@ -231,6 +254,9 @@ class LlamaSession:
                 self._slot -= segment
             count = min(steps - at, STEPS_AT_ONCE, self._end - self._slot)
             rows = slice(at * lanes, (at + count) * lanes)
-            forward(flat[rows], self._slot, lanes, net, self._window, self._work, self._own, found[rows])
+            state = self._window, self._work, self._own
+            forward(flat[rows], self._slot, lanes, net, *state, found[rows], self._counts)
             at, self._slot = at + count, self._slot + count
+        if len(self._counts) and self._counts[1]:
+            raise HardwareError(matmul.RECHECK_FAILED)
         return sum_clusters(found.reshape(steps, lanes, -1), net.cluster_starts)

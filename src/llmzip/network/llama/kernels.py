@@ -8,9 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from llmzip.jit import inlined, jit
-from llmzip.network.kernels import ONE, SMALLEST, ZERO, absmax, clamped, quantise_to, rounded
+from llmzip.network.kernels import ONE, SMALLEST, ZERO, absmax, clamped, rounded
+from llmzip.network.llama.turn import turn
 
-PEAK = np.float32(2047.0)  # of activations
+PEAK = np.float32(127.0)  # of activations
+UNIT = np.float32(ONE / PEAK)
+QUERY_PEAK = np.float32(2047.0)
 CACHE_PEAK = np.float32(127.0)  # of keys and values in the window
 BOUND = np.float32(2.0**20)  # of a product's output
 RESIDUAL_BOUND = np.float32(2.0**22)
@@ -53,12 +56,16 @@ def norm_peak(width):
     return np.float32(peak)
 
 
-@jit
-def normalised(x, gain, inverse_width, epsilon, peak, n):
-    """Write `n` = `x` / sqrt(mean of squares + epsilon) * `gain` (Norm 1-13)."""
+@inlined
+def row_peak(x):
+    """Return max |x|, at least SMALLEST."""
     m = absmax(x)
-    if m < SMALLEST:
-        m = SMALLEST
+    return SMALLEST if m < SMALLEST else m
+
+
+@inlined
+def inverse_norm(x, m, inverse_width, epsilon, peak):
+    """Return 1 / sqrt(mean of squares + epsilon) of a row, whose peak `m` is (Norm 1-11)."""
     r = np.float32(peak / m)
     total = np.int32(0)
     for i in range(x.shape[0]):
@@ -71,18 +78,46 @@ def normalised(x, gain, inverse_width, epsilon, peak, n):
     a = np.float32(np.sqrt(a))
     if a < SMALLEST:
         a = SMALLEST
-    c = np.float32(ONE / a)
+    return np.float32(ONE / a)
+
+
+@inlined
+def quantise_row(x, m, q):
+    """Write int16 `q` within +-127 for a row, whose peak `m` is, and return its scale (Quantise 3-6)."""
+    r = np.float32(PEAK / m)
     for i in range(x.shape[0]):
-        y = np.float32(x[i] * c)
-        n[i] = np.float32(y * gain[i])
+        q[i] = np.int16(rounded(np.float32(x[i] * r)))
+    return np.float32(m * UNIT)
 
 
 @jit
-def norm_rows(rows, x, gain, inverse_width, epsilon, peak, q, s, scratch):
-    """Normalise and quantise the first `rows` rows of `x` for a product."""
+def norm_rows(rows, x, inverse_width, epsilon, peak, q, s):
+    """Quantise the first `rows` rows of `x`, normalised, for a product (Norm 1-13)."""
     for row in range(rows):
-        normalised(x[row], gain, inverse_width, epsilon, peak, scratch)
-        s[row] = quantise_to(PEAK, scratch, q[row])
+        m = row_peak(x[row])
+        c = inverse_norm(x[row], m, inverse_width, epsilon, peak)
+        s[row] = np.float32(quantise_row(x[row], m, q[row]) * c)
+
+
+@jit
+def head_rows(rows, x, gain, size, inverse_width, epsilon, peak, q, s, scratch):
+    """Normalise rows, multiply their channels, turned back, by `gain`, and quantise them (Last 1-5)."""
+    for row in range(rows):
+        c = inverse_norm(x[row], row_peak(x[row]), inverse_width, epsilon, peak)
+        for i in range(x.shape[1]):
+            scratch[i] = np.float32(x[row, i] * c)
+        turn(scratch, size)
+        for i in range(x.shape[1]):
+            scratch[i] = np.float32(scratch[i] * gain[i])
+        turn(scratch, size)
+        s[row] = quantise_row(scratch, row_peak(scratch), q[row])
+
+
+@jit
+def mixed_rows(rows, mixed, q, s):
+    """Quantise the first `rows` rows of what attention gives (Quantise 1-6)."""
+    for row in range(rows):
+        s[row] = quantise_row(mixed[row], row_peak(mixed[row]), q[row])
 
 
 @inlined
@@ -101,8 +136,8 @@ def add_residual(rows, x, acc, s, scales):
 
 
 @jit
-def gate_rows(rows, acc, s, scales, q, scratch):
-    """Quantise silu(gate) * up of the first `rows` rows of `acc` ``[R, 2 hidden]`` (Gate 1-12), `s` updated."""
+def gate_rows(rows, acc, size, s, scales, q, scratch):
+    """Quantise silu(gate) * up, turned, of the first rows of `acc` ``[R, 2 hidden]`` (Gate 1-13), `s` updated."""
     hidden = q.shape[1]
     for row in range(rows):
         scale = s[row]
@@ -118,7 +153,8 @@ def gate_rows(rows, acc, s, scales, q, scratch):
             y = np.float32(above / np.float32(SIGMOID_ONE_INT + e))
             y = np.float32(g * y)
             scratch[i] = np.float32(y * u)
-        s[row] = quantise_to(PEAK, scratch, q[row])
+        turn(scratch, size)
+        s[row] = quantise_row(scratch, row_peak(scratch), q[row])
 
 
 @jit

@@ -12,7 +12,7 @@ from llmzip.network.weights import Matrix, check_vector
 
 WEIGHT_PEAK = 127
 SINKS = 16  # tokens at the beginning of a lane that stay in the window for ever
-MOST_COLUMNS = 8192  # of a matrix: products of 12 bits by 8 stay within int32
+MOST_COLUMNS = 16384  # of a matrix: products of 8 by 8 bits stay within int32
 MOST_VOCABULARY = 1 << 18  # the sum of all frequencies stays below 2^44
 
 
@@ -58,11 +58,9 @@ def layer_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a layer's fields."""
     mixed = shape.heads * shape.head_width
     return {
-        "attention_norm": (shape.width,),
         "attention_in": (shape.attention_rows, shape.width),
         "attention_bias": (shape.attention_rows,),
         "attention_out": (shape.width, mixed),
-        "mlp_norm": (shape.width,),
         "mlp_in": (2 * shape.hidden, shape.width),
         "mlp_out": (shape.width, shape.hidden),
     }
@@ -72,11 +70,9 @@ def layer_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
 class LlamaLayer:
     """The weights of one layer; a field ``mlp_in`` is ``mlp.in`` in a model file."""
 
-    attention_norm: np.ndarray  # float32 [d]
     attention_in: Matrix  # [(heads + 2 kv_heads) head_width, d]: queries, keys, values
     attention_bias: np.ndarray  # float32, of these rows
     attention_out: Matrix  # [d, heads head_width]
-    mlp_norm: np.ndarray  # float32 [d]
     mlp_in: Matrix  # [2 hidden, d]: gate, up
     mlp_out: Matrix  # [d, hidden]
 
@@ -98,7 +94,7 @@ class LlamaWeights:
         shape: the sizes.
         embedding: [V + 1, d]; the last row starts a text.
         layers: the layers.
-        norm: float32 [d], the gain of the last norm.
+        norm: float32 [d], the gain of the last norm, of channels that are not turned.
         head: [V, d]; the scales include log2(e). None where it is the embedding's first V rows, times log2(e).
         epsilon: added to the mean square in norms.
         cosines, sines: float32 [window, head_width / 2], the rotations of the window's positions.
