@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
@@ -125,13 +126,30 @@ def _unowned(typing_context: Any, array: Any) -> Any:  # noqa: ARG001 - numba co
     return array(array), generate
 
 
+@intrinsic
+def _float_of_bits(typing_context: Any, bits: Any) -> Any:  # noqa: ARG001 - numba counts them
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return numba.types.float32(bits), generate
+
+
 if config.DISABLE_JIT:
+
+    def float_of_bits(bits: Any) -> Any:
+        """Return the float32 whose bits an int32 is."""
+        return np.int32(bits).view(np.float32)
 
     def unowned(array: Any) -> Any:
         """Return the array."""
         return array
 
 else:
+
+    @inlined
+    def float_of_bits(bits):
+        """Return the float32 whose bits an int32 is."""
+        return _float_of_bits(np.int32(bits))
 
     @inlined
     def unowned(array):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llmzip.jit import jit
+from llmzip.jit import float_of_bits, inlined, jit
 
 SMALLEST = np.float32(2.0**-40)  # a row's absmax is at least this, so an all-zero row needs no special case
 NORM_PEAK = np.float32(1023.0)  # the norm is taken from rows of 10 bits and a sign: 2048 squares fit in int32
@@ -52,7 +52,7 @@ class Products(NamedTuple):
     scales: npt.NDArray[np.float32]
 
 
-@jit
+@inlined
 def absmax(row):
     """Return max |row|: on the bit patterns, where the maximum is an integer one and vectorises."""
     bits = row.view(np.int32)
@@ -60,27 +60,24 @@ def absmax(row):
     for i in range(bits.shape[0]):
         magnitude = bits[i] & np.int32(0x7FFFFFFF)
         top = magnitude if magnitude > top else top
-    # np.float32 of a reinterpreted integer: numba has no scalar view, an array of one has
-    one = np.empty(1, np.int32)
-    one[0] = top
-    return one.view(np.float32)[0]
+    return float_of_bits(top)
 
 
-@jit
+@inlined
 def rounded(x):
     """Return the integer nearest to |x| <= 2^22, ties to even."""
     v = np.float32(x + ROUNDER)
     return np.int32(np.float32(v - ROUNDER))
 
 
-@jit
+@inlined
 def clamped(x, bound):
     """Return `x` limited to [-bound, bound]."""
     x = bound if x > bound else x
     return -bound if x < -bound else x
 
 
-@jit
+@inlined
 def quantise_to(peak, u, q):
     """Write int16 `q` in [-peak, peak] for the float32 row `u` and return its scale (Quantise 1-6)."""
     m = absmax(u)

@@ -19,6 +19,8 @@ from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
 COLUMNS = 16  # of a block
 PAIR = 2
+SHORT = 2048  # bytes of a block: of shorter ones the next are fetched ahead, of longer ones what is AHEAD
+AHEAD = 1024
 
 # A block is one vector of 512 bits where the CPU has AVX-512, else two of 256. The tiles are the best of those tried
 # (docs/experiments/2026-11-23-matmul-backends.md, docs/experiments/2026-11-27-pretrained.md).
@@ -48,7 +50,7 @@ def _multiply_add(b: Any, sums: Any, weights: Any, own: Any) -> Any:
 _KIND = TileKind(_SUMS, COLUMNS // _WIDTH, PAIR * _WIDTH, _load_weights, _multiply_add)
 _BLOCKS = 4 if _WIDE else 2
 _tile_full, _tile_4, _tile_3, _tile_2, _tile_1 = (tile(rows, _KIND) for rows in (ROWS, 4, 3, 2, 1))
-_wide_3, _wide_2, _wide_1 = (tile(rows, _KIND, _BLOCKS) for rows in (3, 2, 1))
+_wide_3, _wide_2, _wide_1 = (tile(rows, _KIND, _BLOCKS, prefetch=True) for rows in (3, 2, 1))
 
 
 def pack_pairs(weight: np.ndarray) -> np.ndarray:
@@ -71,10 +73,10 @@ def pair_tiles(rows, q_at, q_stride, w_at, block_stride, blocks, groups, acc_at,
             out = acc_at + block * COLUMNS * 4
             for row in range(top, full, ROWS):
                 q = q_at + row * q_stride
-                _tile_full(q, q_stride, 0, weights, block_stride, groups, out + row * acc_stride, acc_stride)
+                _tile_full(q, q_stride, 0, weights, block_stride, groups, out + row * acc_stride, acc_stride, 0)
             if ROWS > 4 and left >= 4:
                 q = q_at + full * q_stride
-                _tile_4(q, q_stride, 0, weights, block_stride, groups, out + full * acc_stride, acc_stride)
+                _tile_4(q, q_stride, 0, weights, block_stride, groups, out + full * acc_stride, acc_stride, 0)
         last = left % 4
         if last:
             row = bottom - last
@@ -87,22 +89,23 @@ def few_rows(rows, q, q_stride, weights, block_stride, blocks, groups, acc, acc_
     """Write the products of 1 to 3 rows, as :func:`pair_tiles`."""
     wide = blocks - blocks % _BLOCKS
     step, out_step = block_stride * _BLOCKS, COLUMNS * 4 * _BLOCKS
+    ahead = step if block_stride <= SHORT else AHEAD
     for i in range(wide // _BLOCKS):
         w, out = weights + i * step, acc + i * out_step
         if rows == 3:
-            _wide_3(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+            _wide_3(q, q_stride, 0, w, block_stride, groups, out, acc_stride, ahead)
         elif rows == 2:
-            _wide_2(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+            _wide_2(q, q_stride, 0, w, block_stride, groups, out, acc_stride, ahead)
         else:
-            _wide_1(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+            _wide_1(q, q_stride, 0, w, block_stride, groups, out, acc_stride, ahead)
     for block in range(wide, blocks):
         w, out = weights + block * block_stride, acc + block * COLUMNS * 4
         if rows == 3:
-            _tile_3(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+            _tile_3(q, q_stride, 0, w, block_stride, groups, out, acc_stride, 0)
         elif rows == 2:
-            _tile_2(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+            _tile_2(q, q_stride, 0, w, block_stride, groups, out, acc_stride, 0)
         else:
-            _tile_1(q, q_stride, 0, w, block_stride, groups, out, acc_stride)
+            _tile_1(q, q_stride, 0, w, block_stride, groups, out, acc_stride, 0)
 
 
 if config.DISABLE_JIT:

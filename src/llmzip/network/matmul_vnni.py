@@ -86,15 +86,15 @@ def quad_product(q, packed, acc):
             out = acc_at + block * COLUMNS * 4
             row = top
             while row + ROWS <= bottom:
-                _tile_full(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4)
+                _tile_full(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4, 0)
                 row += ROWS
             if ROWS > 4 and row + 4 <= bottom:
-                _tile_4(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4)
+                _tile_4(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4, 0)
                 row += 4
             if ROWS > 2 and row + 2 <= bottom:
-                _tile_2(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4)
+                _tile_2(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4, 0)
                 row += 2
             if row < bottom:
-                _tile_1(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4)
+                _tile_1(q_at + row * k, k, s_at + row * 4, weights, 0, k // QUAD, out + row * n * 4, n * 4, 0)
     # numba frees an array after its last use, and an address is none: so both live until the tiles are done.
     sums[0] = narrow[0, 0]

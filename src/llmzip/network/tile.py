@@ -50,6 +50,14 @@ def load(builder: Any, address: Any, kind: ir.Type) -> Any:
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
 
 
+def _prefetch(builder: Any, address: Any) -> None:
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+    name = "llvm.prefetch.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [builder.inttoptr(address, pointer), _I32(0), _I32(3), _I32(1)])  # to read, keep, data
+
+
 def splat(builder: Any, value: Any, vector: ir.VectorType) -> Any:
     """Return a vector that holds `value` in every lane."""
     undefined = ir.Constant(vector, ir.Undefined)
@@ -58,25 +66,26 @@ def splat(builder: Any, value: Any, vector: ir.VectorType) -> Any:
     return builder.shuffle_vector(one, undefined, indices)
 
 
-def tile(rows: int, kind: TileKind, blocks: int = 1) -> Any:
+def tile(rows: int, kind: TileKind, blocks: int = 1, *, prefetch: bool = False) -> Any:
     """Make an intrinsic that computes `rows` rows of `blocks` blocks of columns.
 
     A sum waits for the one before: the fewer rows, the more blocks at once keep the processor busy.
 
     Its arguments are integers: the addresses of the rows' activations and the bytes between them; the address of one
     int32 for each row, if the kind has initial sums; the address of the first block's weights and the bytes between
-    blocks; the number of groups, not 0; the address of the sums to write and the bytes between their rows.
+    blocks; the number of groups, not 0; the address of the sums to write and the bytes between their rows; and, with
+    `prefetch`, how many bytes ahead weights are fetched into the cache: few rows wait for memory.
     """
     width = kind.sums.count
     stride = 4 * width
     columns = [(block, v) for block in range(blocks) for v in range(kind.vectors)]
 
     @intrinsic
-    def compute(typing_context, q, q_stride, numbers, weights, block_stride, groups, acc, acc_stride):  # noqa: ARG001 - numba counts them
-        signature = types.void(*[types.intp] * 8)
+    def compute(typing_context, q, q_stride, numbers, weights, block_stride, groups, acc, acc_stride, ahead):  # noqa: ARG001 - numba counts them
+        signature = types.void(*[types.intp] * 9)
 
         def generate(context, builder, signature, args):  # noqa: ARG001 - the signature of every generator
-            q, q_stride, numbers, weights, block_stride, groups, acc, acc_stride = args
+            q, q_stride, numbers, weights, block_stride, groups, acc, acc_stride, ahead = args
             b = builder
 
             def at(address: Any, offset: int | Any, count: Any = None) -> Any:
@@ -97,6 +106,9 @@ def tile(rows: int, kind: TileKind, blocks: int = 1) -> Any:
             group.add_incoming(ir.Constant(_I64, 0), before)
             sums = [[b.phi(kind.sums) for _ in columns] for _ in range(rows)]
             here = at(weights, kind.vectors * kind.weight_bytes, group)
+            if prefetch:
+                for block in range(blocks):
+                    _prefetch(b, at(at(here, block, block_stride), ahead))
             own_weights = [
                 kind.load_weights(b, at(at(here, block, block_stride), v * kind.weight_bytes)) for block, v in columns
             ]

@@ -48,8 +48,8 @@ def turned(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return a matrix whose columns are turned, for rows of channels that are: a turn there and here is none."""
     rows, columns = weight.shape
     size = turned_at_once(columns)
-    now, half = weight.astype(np.float64), 1
-    while half < size:
+    now, half = weight.astype(np.float64), columns // size
+    while half < columns:
         pairs = now.reshape(rows, columns // (2 * half), 2, half)
         now = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2)
         half *= 2
