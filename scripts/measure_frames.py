@@ -45,7 +45,7 @@ def main() -> None:
     print(f"| frame, MiB | memory to decompress, MB | {' | '.join(names)} |\n|---|---|{'---|' * len(texts)}")
     for size in SIZES:
         step = size << 20
-        need = layout.needed(min(step, args.bytes), model=False) / 1e6
+        need = layout.needed(min(step, args.bytes), model=0) / 1e6
         sums = [
             sum(len(coder.encode(t[i : i + step]) or t[i : i + step]) for i in range(0, len(t), step))
             for t in texts.values()

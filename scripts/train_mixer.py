@@ -2,6 +2,7 @@
 
     python scripts/train_mixer.py heldout/ --model default.safetensors --out default.safetensors
     python scripts/train_mixer.py heldout/ --out models/none.safetensors
+    python scripts/train_mixer.py heldout/ --model smollm2-135m.safetensors --alone --out models/pretrained.safetensors
 
 Use text that neither the model was trained on nor will be measured with.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from safetensors.numpy import save
 from tqdm import tqdm
 
+from llmzip.coding.threads import usable_cores
 from llmzip.model.file import dump, read
 from llmzip.tools import selftest
 from llmzip.training.corpus import documents, text_files
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--model", type=Path, help="model file; without it, for frames without a model")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--alone", action="store_true", help="write the initial state without the model")
     parser.add_argument("--bytes", type=int, default=49152, help="of the longest pieces")
     parser.add_argument("--per-file", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
@@ -48,8 +51,8 @@ def main() -> None:
     texts = pieces(args.paths, args.bytes, args.per_file, args.seed)
     model = read(args.model) if args.model else None
     with tqdm(total=sum(map(len, texts)), unit="B", unit_scale=True) as bar:
-        initial_state = train_initial_state(texts, model, progress=bar.update)
-    if model:
+        initial_state = train_initial_state(texts, model, threads=usable_cores(), progress=bar.update)
+    if model and not args.alone:
         test = selftest.make(replace(model, initial_state=initial_state))  # the initial state changes it
         info = {**model.info, "selftest": test}
         args.out.write_bytes(dump(model.weights, model.tokenizer, info, initial_state, model.dictionary))

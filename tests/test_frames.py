@@ -69,19 +69,19 @@ def test_what_comes_before_damage_is_written(tiny_name, how):
 
 
 def test_memory_bounds_how_many_are_coded_at_once(monkeypatch):
-    need = frames.layout.needed(FRAME, model=True) - frames.layout.PROGRAM_BYTES
+    need = frames.layout.needed(FRAME, model=frames.layout.MODEL_BYTES) - frames.layout.PROGRAM_BYTES
     monkeypatch.setattr(frames, "MEMORY_AT_ONCE", 3 * need)
-    shares = frames.Shares(FRAME, model=True, threads=8)
+    shares = frames.Shares(FRAME, model=frames.layout.MODEL_BYTES, threads=8)
     assert (shares.count, shares.threads) == (3, 2)
     monkeypatch.setattr(frames, "MEMORY_AT_ONCE", need // 2)
-    assert (frames.Shares(FRAME, model=True, threads=8).count, shares.threads) == (1, 2)
+    assert (frames.Shares(FRAME, model=frames.layout.MODEL_BYTES, threads=8).count, shares.threads) == (1, 2)
 
 
 def test_a_frame_that_is_larger_waits_for_room(monkeypatch):
     """Frames of a hostile archive may grow after the first."""
-    need = frames.layout.needed(FRAME, model=False) - frames.layout.PROGRAM_BYTES
+    need = frames.layout.needed(FRAME, model=0) - frames.layout.PROGRAM_BYTES
     monkeypatch.setattr(frames, "MEMORY_AT_ONCE", 2 * need)
-    shares = frames.Shares(FRAME, model=False, threads=2)
+    shares = frames.Shares(FRAME, model=0, threads=2)
     order = []
 
     def large():

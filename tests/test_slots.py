@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from llmzip.mixing.layout import SLOT_BITS, SLOT_BYTES, needed, slots_for
+from llmzip.mixing.layout import MODEL_BYTES, SLOT_BITS, SLOT_BYTES, needed, slots_for
 from llmzip.mixing.slots import find, new_slots, slot_offset
 
 
@@ -32,7 +32,7 @@ def test_the_least_known_of_three_gives_way():
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 1 << 20, 1 << 24, (1 << 24) + 1, 1 << 25, 1 << 26])
 def test_memory_is_bounded_whatever_the_frame(size):
-    assert needed(size, model=True) < 1_000_000_000
+    assert needed(size, model=MODEL_BYTES) < 1_000_000_000
     assert slots_for(size) <= 1 << SLOT_BITS[1]
     assert slots_for(size) & (slots_for(size) - 1) == 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from llmzip.coding.byte_coder import ByteCoder
 from llmzip.coding.progress import Progress
 from llmzip.coding.threads import usable_cores
-from llmzip.coding.token_coder import TokenCoder
+from llmzip.coding.token_coder import Coded, TokenCoder
 from llmzip.container.format import BYTES, MODEL, STORED, ArchiveHeader, Frame
 from llmzip.errors import LimitError
 from llmzip.mixing import layout
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROBE_BYTES = 1 << 14  # sample that decides whether a frame can be made smaller at all
 CHOICE_BYTES = 1 << 16  # sample that decides whether the language model pays
+CHOICE_BYTES_OF_PUBLISHED = 1 << 14  # for a published model, which takes seconds for it
 CLEAR_WIN = 0.9  # times the size
 
 MEMORY_AT_ONCE = 1 << 31  # bytes, about, for all frames that are coded at the same time
@@ -56,7 +57,7 @@ class Shares:
         threads: for each of them, of `threads` in all, 0 for one per core.
     """
 
-    def __init__(self, size: int, *, model: bool, threads: int):
+    def __init__(self, size: int, *, model: int, threads: int):
         threads = threads or usable_cores()
         self._model, self._free, self._changed = model, MEMORY_AT_ONCE, threading.Condition()
         self.count = max(1, min(threads, MEMORY_AT_ONCE // self._need(size)))
@@ -127,19 +128,29 @@ class CodedFrame(NamedTuple):
     initial_state_digest: bytes | None = None
 
 
+def _by_model(coded: Coded | None) -> CodedFrame:
+    return CodedFrame(coded.payload, coded.lane_bytes) if coded else CodedFrame()
+
+
+def _by_bytes(payload: bytes | None) -> CodedFrame:
+    return CodedFrame(payload, (), _byte_coder()[1]) if payload else CodedFrame()
+
+
 class FrameEncoder:
     """The encoder of frames, each in the form that suits it best; for several threads at a time.
 
     Args:
-        model: a shipped model's name, a model file, or "none" for no language model; None for the default model
-            where it pays.
+        model: a model's name, a model file, or "none" for no language model; None for the default model where it
+            pays. A published model, too, is used where it pays.
         device: "cpu" or a torch device.
         progress: called with the number of bytes compressed since the last call.
     """
 
     def __init__(self, *, model: str | None = None, device: str = "cpu", progress: Progress | None = None):
         self.model: Model | None = None if model == registry.NONE else registry.load(model or registry.DEFAULT)
-        self._choose = model is None
+        published = self.model is not None and self.model.published
+        self._choose = model is None or published
+        self._sample = CHOICE_BYTES_OF_PUBLISHED if published else CHOICE_BYTES
         self._device, self._progress = device, TotalProgress(progress)
 
     def encode(self, content: bytes, threads: int) -> CodedFrame:
@@ -153,28 +164,29 @@ class FrameEncoder:
         if not content or _incompressible(content):
             return CodedFrame()
         token_coder = _token_coder(self.model, threads, self._device) if self.model else None
+        if token_coder and self._choose and len(content) <= self._sample:
+            coded, payload = token_coder.encode(content, progress=progress), _byte_coder()[0].encode(content)
+            by_model = coded is not None and (payload is None or len(coded.payload) < len(payload))
+            return _by_model(coded) if by_model else _by_bytes(payload)
         if token_coder and (not self._choose or self._model_pays(content, token_coder)):
-            coded = token_coder.encode(content, progress=progress)
-            return CodedFrame(coded.payload, coded.lane_bytes) if coded else CodedFrame()
-        byte_coder, initial_state_digest = _byte_coder()
-        payload = byte_coder.encode(content, progress=progress)
-        return CodedFrame(payload, (), initial_state_digest) if payload else CodedFrame()
+            return _by_model(token_coder.encode(content, progress=progress))
+        return _by_bytes(_byte_coder()[0].encode(content, progress=progress))
 
     def _model_pays(self, content: bytes, token_coder: TokenCoder) -> bool:
-        """Return whether a frame gets smaller with the language model than without, judging by a sample.
+        """Return whether a longer frame gets smaller with the language model than without, judging by a sample.
 
         The model predicts well from the first byte; the mixer learns from the file itself later. So where the sample of
         a longer frame is nearly a tie, its second half decides.
         """
-        middle = max(0, (len(content) - CHOICE_BYTES) // 2)
-        sample = content[middle : middle + CHOICE_BYTES]
+        middle = (len(content) - self._sample) // 2
+        sample = content[middle : middle + self._sample]
 
         def sizes(text: bytes) -> tuple[int, int]:
             coded, plain = token_coder.encode(text), _byte_coder()[0].encode(text)
             return len(coded.payload if coded else text), len(plain or text)
 
         coded, plain = sizes(sample)
-        if coded >= plain or coded < CLEAR_WIN * plain or len(content) <= CHOICE_BYTES:
+        if coded >= plain or coded < CLEAR_WIN * plain:
             return coded < plain
         coded_before, plain_before = sizes(sample[: len(sample) // 2])
         return coded - coded_before < plain - plain_before
@@ -217,13 +229,19 @@ class FrameDecoder:
         """Return the progress of one frame."""
         return FrameProgress(self._progress)
 
+    @staticmethod
+    def model_bytes(frame: Frame) -> int:
+        """Return the memory in bytes, about, that the model of a frame takes."""
+        archive = frame.archive or ArchiveHeader()
+        return registry.memory_of(archive.number, archive.model_id)
+
     def admit(self, frame: Frame) -> None:
         """Raise LimitError if the caller does not allow what decoding the frame takes or gives.
 
         A model that was named must exist, even if this frame needs none.
         """
         header = frame.header
-        need = layout.needed(header.size, model=header.kind == MODEL)
+        need = layout.needed(header.size, model=self.model_bytes(frame) if header.kind == MODEL else 0)
         if header.kind == STORED:
             need = layout.PROGRAM_BYTES + 2 * header.size
         if self._memlimit is not None and need > self._memlimit:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class FrameInfo:
     """One frame: sizes in bytes, lanes, whether it ends its archive.
 
-    The model is "none", and there are no lanes, where no language model is needed.
+    The model is "none", and there are no lanes, where no language model is needed; `model_bytes` is about the memory
+    that it takes.
     """
 
     decompressed_size: int
@@ -34,14 +35,18 @@ class FrameInfo:
     lanes: int
     last: bool
     model: str
+    model_bytes: int
     format_version: int = VERSION
 
     @classmethod
     def of(cls, frame: Frame) -> FrameInfo:
         """Return the description of `frame`."""
         archive, header = frame.archive or ArchiveHeader(), frame.header
-        model = registry.title(archive.number, archive.model_id) if header.kind == MODEL else registry.NONE
-        return cls(header.size, frame.stored_size, len(header.lane_bytes), header.last, model)
+        model, memory = registry.NONE, 0
+        if header.kind == MODEL:
+            model = registry.title(archive.number, archive.model_id)
+            memory = registry.memory_of(archive.number, archive.model_id)
+        return cls(header.size, frame.stored_size, len(header.lane_bytes), header.last, model, memory)
 
 
 @dataclass(frozen=True)
@@ -77,5 +82,5 @@ def archive_info(file: BinaryIO) -> ArchiveInfo:
     needed = [frame.model for frame in frames if frame.model != registry.NONE]
     names = tuple(dict.fromkeys(needed or [registry.NONE]))
     size, lanes = sum(frame.decompressed_size for frame in frames), max(frame.lanes for frame in frames)
-    need = max(layout.needed(frame.decompressed_size, model=frame.model != registry.NONE) for frame in frames)
+    need = max(layout.needed(frame.decompressed_size, model=frame.model_bytes) for frame in frames)
     return ArchiveInfo(size, reader.position, len(frames), lanes, names, need)

@@ -79,7 +79,7 @@ def compress_stream(
     if last:
         writer.write(content, last=True, **encoder.encode(content, threads)._asdict())
         return
-    shares = Shares(len(content), model=encoder.model is not None, threads=threads)
+    shares = Shares(len(content), model=encoder.model.memory if encoder.model else 0, threads=threads)
 
     def encode(content: bytes, last: bool) -> tuple[bytes, bool, CodedFrame]:
         with shares.memory(len(content)):
@@ -127,7 +127,7 @@ def decompress_stream(
         for frame in chain([first], frames):
             dst.write(decoder.decode(frame))
         return
-    shares = Shares(first.header.size, model=True, threads=threads)
+    shares = Shares(first.header.size, model=decoder.model_bytes(first), threads=threads)
 
     def decode(frame: Frame) -> bytes:
         with shares.memory(frame.header.size):

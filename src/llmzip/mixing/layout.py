@@ -13,7 +13,8 @@ LARGE_FRAME = 1 << 24  # bytes; a larger one has half the slots, as its text tak
 MATCHES = 2
 MATCH_BITS = (12, 22)
 PROGRAM_BYTES = 150 << 20  # the interpreter with its libraries and compiled kernels
-MODEL_BYTES = 50 << 20  # a shipped model's weights and tables
+MODEL_BYTES = 50 << 20  # a small model's weights and tables
+BYTES_PER_WEIGHT = 7  # of a published model, with its windows and buffers
 MOST_DICTIONARY_BYTES = 1 << 24  # of the text in a model
 
 
@@ -27,11 +28,14 @@ def matches_for(size: int) -> int:
     return 1 << min(max(size.bit_length(), MATCH_BITS[0]), MATCH_BITS[1])
 
 
-def needed(size: int, *, model: bool) -> int:
-    """Return the memory in bytes, about, that decompressing a frame of `size` bytes takes."""
+def needed(size: int, *, model: int) -> int:
+    """Return the memory in bytes, about, that decompressing a frame of `size` bytes takes.
+
+    `model` is what the language model takes, 0 for none.
+    """
     contexts = CONTEXTS if model else CONTEXTS_WITHOUT_MODEL
     tables = slots_for(size) * contexts * SLOT_BYTES + matches_for(size) * MATCHES * 4
-    return PROGRAM_BYTES + model * MODEL_BYTES + tables + 5 * size  # history of two bytes each, payload, content twice
+    return PROGRAM_BYTES + model + tables + 5 * size  # history of two bytes each, payload, content twice
 
 
 # Contexts, by number: the decision with the likeliest token (alone without a model), with the lane's last 1 to 3;

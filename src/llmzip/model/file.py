@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 
 from llmzip.errors import ModelError
 from llmzip.mixing.initial_state import InitialState
-from llmzip.mixing.layout import MOST_DICTIONARY_BYTES
+from llmzip.mixing.layout import BYTES_PER_WEIGHT, MODEL_BYTES, MOST_DICTIONARY_BYTES
 from llmzip.model import llama_tensors
 from llmzip.model.registry import MAX_FILE_BYTES
 from llmzip.network.llama.weights import LlamaWeights
@@ -56,6 +56,18 @@ class Model:
     info: dict[str, Any]
     initial_state: InitialState
     dictionary: npt.NDArray[np.uint16] = field(default_factory=lambda: NO_DICTIONARY)
+
+    @property
+    def memory(self) -> int:
+        """Return the memory in bytes, about, that coding with it takes."""
+        if isinstance(self.weights, LlamaWeights):
+            return BYTES_PER_WEIGHT * self.weights.size
+        return MODEL_BYTES
+
+    @property
+    def published(self) -> bool:
+        """Return whether the network is a published one: large and slow."""
+        return isinstance(self.weights, LlamaWeights)
 
 
 def pack7(q: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Find models: the shipped ones by name or number, a user's by path, by name or by the id in an archive."""
+"""Find models: shipped and published ones by name or number, a user's by path, by name or by the id in an archive."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmzip.errors import ModelError, ModelMismatchError
+from llmzip.mixing.layout import BYTES_PER_WEIGHT, MODEL_BYTES
 
 if TYPE_CHECKING:
     from llmzip.mixing.initial_state import InitialState
@@ -26,6 +27,14 @@ SHIPPED: dict[int, tuple[str, str]] = {
     4: ("default", "e3fe11954adf6cb47493242d409b688e3a1af5a9399736e43b1c512180532d9f"),
 }
 
+# Published models that `llmzip models get` fetches and imports: the same, for the file that the import gives.
+PUBLISHED: dict[int, tuple[str, str]] = {
+    5: ("smollm2-135m", "0" * 64),
+}
+WEIGHTS_OF_PUBLISHED = {5: 134_515_008}
+ALIASES = {"large": "smollm2-135m"}
+NUMBERED = SHIPPED | PUBLISHED
+
 # The SHA-256 of none.safetensors, the initial state of frames without a language model, which their checksums include.
 NONE_SHIPPED = "972e3e56b1c5bb1e888c3a9e03723c954798a697344c8a283d8aedb881cbc6b2"
 
@@ -36,16 +45,24 @@ def shipped_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[3] / "models"
 
 
+def user_folder() -> Path | None:
+    """Return the folder of the models that this user has fetched or imported, None where there is no home folder."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    # The XDG specification says that a relative path is to be ignored.
+    root = data if os.path.isabs(data) else os.path.expanduser("~/.local/share")
+    return Path(root, "llmzip", "models") if os.path.isabs(root) else None
+
+
 def _search_path() -> list[Path]:
     found: list[Path] = []
-    for entry in filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep)):
-        path = Path(entry)
+    entries = [*map(Path, filter(None, os.environ.get(SEARCH_PATH, "").split(os.pathsep))), user_folder()]
+    for path in filter(None, entries):
         found += sorted(path.glob("*" + SUFFIX)) if path.is_dir() else [path]
     return found
 
 
 def available() -> dict[str, Path]:
-    """Return the models that can be given by name: the shipped ones and those on LLMZIP_MODEL_PATH."""
+    """Return the models that can be given by name: shipped ones, those on LLMZIP_MODEL_PATH, the user's own."""
     shipped = [shipped_folder() / (name + SUFFIX) for name, _ in SHIPPED.values()]
     found: dict[str, Path] = {}
     for path in [*shipped, *_search_path()]:
@@ -61,7 +78,7 @@ def digest_of(path: Path) -> bytes:
 
 
 def locate(name: str) -> Path:
-    """Return the file of the model called `name`: a path, a shipped name, or a name on LLMZIP_MODEL_PATH."""
+    """Return the file of the model called `name`: a path, or a name of :func:`available`, or its alias."""
     if name == NONE:
         raise ModelError("none means no language model, and here one is needed (give its name or file)")
     if name.endswith(SUFFIX) or os.sep in name:
@@ -69,10 +86,13 @@ def locate(name: str) -> Path:
         if not path.is_file():
             raise ModelError(f"there is no model file {name}")
         return path
+    name = ALIASES.get(name, name)
     candidates = [shipped_folder() / (name + SUFFIX), *_search_path()]
     for path in candidates:
         if path.name == name + SUFFIX and path.is_file():
             return path
+    if name in (published for published, _ in PUBLISHED.values()):
+        raise ModelError(f"the model {name} is not here (get it: llmzip models get {name})")
     hint = f"see llmzip models list; give a {SUFFIX} file, or put it on {SEARCH_PATH}"
     raise ModelError(f"there is no model called {name} ({hint})")
 
@@ -97,16 +117,25 @@ def load(name: str = DEFAULT) -> Model:
 
 
 def number_of(digest: bytes) -> int | None:
-    """Return the archive number of a shipped model, or None for any other."""
-    for number, (_, shipped) in SHIPPED.items():
+    """Return the archive number of a shipped or published model, or None for any other."""
+    for number, (_, shipped) in NUMBERED.items():
         if digest.hex() == shipped:
             return number
     return None
 
 
 def name_of(number: int) -> str | None:
-    """Return the name of a shipped model, or None if this version does not know the number."""
-    return SHIPPED[number][0] if number in SHIPPED else None
+    """Return the name of a numbered model, or None if this version does not know the number."""
+    return NUMBERED[number][0] if number in NUMBERED else None
+
+
+def memory_of(number: int | None, model_id: bytes | None) -> int:
+    """Return the memory in bytes, about, that coding with the model that an archive names takes."""
+    if number in PUBLISHED:
+        return BYTES_PER_WEIGHT * WEIGHTS_OF_PUBLISHED[number]
+    path = _path_of(model_id) if model_id is not None and number is None else None
+    large = path is not None and path.stat().st_size > MODEL_BYTES
+    return BYTES_PER_WEIGHT * path.stat().st_size if path and large else MODEL_BYTES
 
 
 def title(number: int | None, model_id: bytes | None) -> str:
@@ -116,24 +145,36 @@ def title(number: int | None, model_id: bytes | None) -> str:
     return model_id.hex() if model_id else NONE
 
 
+def _path_of(model_id: bytes) -> Path | None:
+    """Return the file of the model with an id, None if it is not here."""
+    for path in _search_path():
+        if path.is_file():
+            stat = path.stat()
+            small = stat.st_size <= MAX_FILE_BYTES
+            if small and _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # called again for every frame
+                return path
+    return None
+
+
 def for_archive(number: int | None, model_id: bytes | None, named: str | None) -> Model:
     """Load the model an archive was made with.
 
-    The archive holds either the `number` of a shipped model or the `model_id` of another (the first eight
+    The archive holds either the `number` of a shipped or published model or the `model_id` of another (the first eight
     bytes of its SHA-256), or neither if its header is lost: then the checksum decides whether the guess was right.
     `named` is the user's choice, if any. Raises ModelError, which says which model is needed and where to put it.
     """
     if number is not None:
-        if number not in SHIPPED:
+        if number not in NUMBERED:
             known = "which only earlier versions of llmzip have (install one of them)"
-            if number > max(SHIPPED):
+            if number > max(NUMBERED):
                 known = "which this llmzip does not know (update it)"
             raise ModelError(f"made with shipped model number {number}, {known}")
-        name, shipped = SHIPPED[number]
+        name, digest = NUMBERED[number]
         model = load(named or name)
-        if model.digest.hex() != shipped:
-            reason = f"made with the shipped model {name} ({shipped[:16]}), not with {named or 'the one here'}"
-            raise ModelMismatchError(f"{reason} ({'leave out -m' if named else 'install llmzip again'})")
+        if model.digest.hex() != digest:
+            mend = f"llmzip models get -f {name}" if number in PUBLISHED else "install llmzip again"
+            reason = f"made with the model {name} ({digest[:16]}), not with {named or 'the one here'}"
+            raise ModelMismatchError(f"{reason} ({'leave out -m' if named else mend})")
         return model
     if model_id is None:
         return load(named or DEFAULT)
@@ -145,13 +186,9 @@ def for_archive(number: int | None, model_id: bytes | None, named: str | None) -
                 f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE"
             )
         return model
-    for path in _search_path():
-        if path.is_file():
-            stat = path.stat()
-            if stat.st_size > MAX_FILE_BYTES:
-                continue
-            if _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # called again for every frame
-                return load(str(path))
+    path = _path_of(model_id)
+    if path:
+        return load(str(path))
     raise ModelError(f"made with model {wanted}, which is not here (give its file with -m, or put it on {SEARCH_PATH})")
 
 

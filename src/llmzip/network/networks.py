@@ -6,7 +6,6 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from llmzip.errors import HardwareError
 from llmzip.network.cpu import ExactNetwork
 from llmzip.network.head import new_head
 from llmzip.network.heads import AnyHead, AnyPrediction
@@ -39,7 +38,9 @@ def bind(weights: AnyWeights, *, device: str = "cpu", backend: str | None = None
     if isinstance(weights, LlamaWeights):
         if device == "cpu":
             return LlamaNetwork(weights, backend=backend)
-        raise HardwareError("models of the Llama kind run on the CPU only (use device='cpu')")
+        from llmzip.network.llama.torch_device import TorchLlama
+
+        return TorchLlama(weights, device)
     if device == "cpu":
         return ExactNetwork(weights, backend=backend)
     from llmzip.network.torch_device import TorchNetwork

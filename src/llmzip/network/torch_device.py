@@ -57,6 +57,15 @@ class _Product:
         return multiply(multiply(to_float(self(q)), s), self.scale)
 
 
+def require_exact_products() -> None:
+    """Raise HardwareError if torch's products are not in full precision, as the program may have set."""
+    if torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32:
+        raise HardwareError(
+            "exact inference needs float32 products in full precision, and TF32 is on "
+            "(call torch.set_float32_matmul_precision('highest'))"
+        )
+
+
 class TorchNetwork:
     """Weights bound to a torch device."""
 
@@ -66,11 +75,7 @@ class TorchNetwork:
         if weights.arch != "gated":
             raise HardwareError(f"models of the architecture {weights.arch} run on the CPU only (use device='cpu')")
         self.weights, self.device = weights, torch.device(device)
-        if torch.get_float32_matmul_precision() != "highest" or torch.backends.cuda.matmul.allow_tf32:
-            raise HardwareError(
-                "exact inference needs float32 products in full precision, and TF32 is on "
-                "(call torch.set_float32_matmul_precision('highest'))"
-            )
+        require_exact_products()
         self.embedding = torch.from_numpy(weights.embedding.q).to(self.device)
         self.embedding_scale = torch.from_numpy(weights.embedding.scale).to(self.device)
         self.layers = []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llmzip.coding.progress import Progress
 from llmzip.errors import ModelError
 from llmzip.network.llama.turn import turned_at_once
 from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaLayer, LlamaWeights, Shape
@@ -61,7 +62,12 @@ def turned_rows(weight: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.ascontiguousarray(turned(np.ascontiguousarray(weight.T)).T)
 
 
-def convert(source: Source, rows: npt.NDArray[np.int64], cluster_starts: npt.NDArray[np.int32]) -> LlamaWeights:
+def convert(
+    source: Source,
+    rows: npt.NDArray[np.int64],
+    cluster_starts: npt.NDArray[np.int32],
+    progress: Progress | None = None,
+) -> LlamaWeights:
     """Return the exact weights of a published model; `rows` are those of its embedding that the tokens have.
 
     Turns that lie between two matrices, and the gains of the layers' norms, are multiplied into them: the residual
@@ -80,7 +86,11 @@ def convert(source: Source, rows: npt.NDArray[np.int64], cluster_starts: npt.NDA
         return quantised(turned(chosen))
 
     try:
-        layers = tuple(_layer(source, f"model.layers.{i}.", shape) for i in range(source.layers))
+        layers = []
+        for i in range(source.layers):
+            layers.append(_layer(source, f"model.layers.{i}.", shape))
+            if progress:
+                progress(1)
         embedding = source.tensor("model.embed_tokens.weight")
         # The last norm's row is turned back and forth without a scale.
         norm = (source.tensor("model.norm.weight") / np.float32(turned_at_once(source.width))).astype(np.float32)
@@ -96,7 +106,7 @@ def convert(source: Source, rows: npt.NDArray[np.int64], cluster_starts: npt.NDA
         shape,
         # What the network knows nothing of looks to it like the character that stands for such things.
         of_tokens(embedding, embedding[_replacement(source)]),
-        layers,
+        tuple(layers),
         norm,
         head,
         source.epsilon,

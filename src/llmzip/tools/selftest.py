@@ -14,6 +14,7 @@ from llmzip.coding import lanes
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import HardwareError, ModelError
 from llmzip.model.file import Model
+from llmzip.network.llama.flat_head import FlatPrediction
 
 TEXT = (
     "It was the kind of morning on which nothing could be expected to happen, and so the engine stopped in the "
@@ -54,6 +55,8 @@ def _replay(model: Model, text: str, device: str = "cpu") -> tuple[str, bytes]:
     grid = lanes.cut(model.tokenizer.encode(data), LANES)
     prediction = token_coder.session(LANES).run(lanes.inputs_of(grid, token_coder.bos))
     network = hashlib.sha256()
+    if isinstance(prediction, FlatPrediction):  # its rows may be longer than the vocabulary
+        prediction = prediction._replace(frequencies=prediction.frequencies[..., : model.weights.vocab])
     for array in prediction:  # integers and float32
         network.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     coded = token_coder.encode(data, lane_count=LANES, capacity=8 * len(data))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,9 +88,7 @@ def new_net(weights: LlamaWeights, pack: Callable[[np.ndarray], np.ndarray]) -> 
     def scales(name: str) -> npt.NDArray[np.float32]:
         return np.stack([getattr(layer, name).scale for layer in layers])
 
-    head = weights.embedding.q[:-1] if weights.head is None else weights.head.q
-    head_scale = weights.embedding.scale[:-1] if weights.head is None else weights.head.scale
-    units = np.float32(kernels.LOG2E * np.float32(1 << kernels.SCORE_BITS))
+    head, head_scale = weights.head_matrix()
     return Net(
         embedding=weights.embedding.q,
         embedding_scale=weights.embedding.scale,
@@ -106,12 +103,12 @@ def new_net(weights: LlamaWeights, pack: Callable[[np.ndarray], np.ndarray]) -> 
         mlp_out_scale=scales("mlp_out"),
         norm=weights.norm,
         head=pack(head),
-        head_scale=head_scale * units,
+        head_scale=head_scale * kernels.UNITS_OF_NATS,
         absent=weights.absent,
         cluster_starts=np.append(weights.cluster_starts, weights.vocab).astype(np.int32),
         cosines=weights.cosines,
         sines=weights.sines,
-        score_scale=np.float32(units / np.float32(math.sqrt(shape.head_width))),
+        score_scale=kernels.score_scale(shape.head_width),
         inverse_width=np.float32(1.0 / shape.width),
         epsilon=np.float32(weights.epsilon),
         peak=kernels.norm_peak(shape.width),

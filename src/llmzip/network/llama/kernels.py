@@ -5,6 +5,8 @@ A comment names the lines of docs/FORMAT.md's *Llama* that a kernel follows.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from llmzip.jit import inlined, jit
@@ -26,25 +28,31 @@ SIGMOID_ONE = np.float32(2.0**24)
 SIGMOID_ONE_INT = 1 << 24
 FREQUENCY_ONE = np.float32(2.0**26)
 LOG2E = np.float32(1.44269504)
+UNITS_OF_NATS = np.float32(LOG2E * np.float32(1 << SCORE_BITS))
 
 # 2^-f for f in [0, 1), highest power first; the largest relative error is 2.6e-7.
-_C5, _C4, _C3 = np.float32(-0.00094755366), np.float32(0.009210875), np.float32(-0.055299606)
-_C2, _C1, _C0 = np.float32(0.2401795), np.float32(-0.6931432), np.float32(0.99999994)
+C5, C4, C3 = np.float32(-0.00094755366), np.float32(0.009210875), np.float32(-0.055299606)
+C2, C1, C0 = np.float32(0.2401795), np.float32(-0.6931432), np.float32(0.99999994)
 
 
 @inlined
 def exp2_below(fraction):
     """Return 2^-`fraction`, for 0 <= `fraction` < 1 (Exp2 1-10)."""
-    p = np.float32(_C5 * fraction)
-    p = np.float32(p + _C4)
+    p = np.float32(C5 * fraction)
+    p = np.float32(p + C4)
     p = np.float32(p * fraction)
-    p = np.float32(p + _C3)
+    p = np.float32(p + C3)
     p = np.float32(p * fraction)
-    p = np.float32(p + _C2)
+    p = np.float32(p + C2)
     p = np.float32(p * fraction)
-    p = np.float32(p + _C1)
+    p = np.float32(p + C1)
     p = np.float32(p * fraction)
-    return np.float32(p + _C0)
+    return np.float32(p + C0)
+
+
+def score_scale(head_width: int) -> np.float32:
+    """Return what turns the product of a query and a key into a score."""
+    return np.float32(UNITS_OF_NATS / np.float32(math.sqrt(head_width)))
 
 
 @jit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -138,6 +139,20 @@ class LlamaWeights:
     def vocab(self) -> int:
         """Return the number of tokens."""
         return len(self.embedding.q) - 1
+
+    @property
+    def size(self) -> int:
+        """Return the number of weights."""
+        return (
+            sum(math.prod(shape) for shape in layer_shapes(self.shape).values()) * len(self.layers)
+            + self.embedding.q.size
+        )
+
+    def head_matrix(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the integers and scales of the output layer."""
+        if self.head is None:
+            return self.embedding.q[:-1], self.embedding.scale[:-1]
+        return self.head.q, self.head.scale
 
     @property
     def bos(self) -> int:
