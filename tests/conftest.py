@@ -14,6 +14,12 @@ hypothesis.settings.register_profile("llmzip", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("llmzip")
 
 
+@pytest.fixture(autouse=True)
+def no_models_of_the_user(tmp_path, monkeypatch):
+    """Keep the models of who runs the tests out of them."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
 @pytest.fixture
 def one_thread():
     """Keep torch from waiting for a second thread at every small product."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from llmzip.pretrained.bytes_alphabet import BYTES
+from llmzip.pretrained.byte_level import BYTES
 
 LETTERS = {byte: letter for letter, byte in BYTES.items()}
 WORDS = [" the", " of", "ing", "12", "é", "\n\n", " return", "狐"]
@@ -28,7 +28,13 @@ LLAMA = {
     "max_position_embeddings": 2048,
     "tie_word_embeddings": True,
 }
-QWEN2 = LLAMA | {"model_type": "qwen2", "num_key_value_heads": 1, "hidden_size": 96, "head_dim": 24 * 2, "num_attention_heads": 2}
+QWEN2 = LLAMA | {
+    "model_type": "qwen2",
+    "num_key_value_heads": 1,
+    "hidden_size": 96,
+    "head_dim": 24 * 2,
+    "num_attention_heads": 2,
+}
 KINDS = {"llama": LLAMA, "untied": LLAMA | {"tie_word_embeddings": False}, "qwen2": QWEN2}
 
 
@@ -75,7 +81,9 @@ def tensors(config: dict[str, Any], rows: int, seed: int = 1) -> dict[str, np.nd
     def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
         if name.endswith("norm.weight"):
             return 1 + 0.3 * rng.standard_normal(shape)
-        return rng.standard_normal(shape) / (1 if "embed" in name or "bias" in name else np.sqrt(shape[-1]))
+        # The output layer, which may be the embedding, makes predictions that are neither flat nor certain.
+        output = "embed" in name or "lm_head" in name
+        return rng.standard_normal(shape) / (4 if output else 1 if "bias" in name else np.sqrt(shape[-1]))
 
     return {name: values(name, shape).astype(np.float32) for name, shape in shapes.items()}
 
@@ -101,3 +109,47 @@ def write_folder(folder: Path, kind: str = "llama") -> Path:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     save_file(tensors(config, len(ids)), folder / "model.safetensors")
     return folder
+
+
+def write_gguf(path: Path, kind: str = "llama") -> Path:
+    """Write the same model as a GGUF file."""
+    from gguf import GGUFWriter
+
+    ids, merges = vocabulary()
+    config = KINDS[kind]
+    arch = str(config["model_type"])
+    writer = GGUFWriter(path, arch)
+    writer.add_name("Tiny Random")
+    writer.add_license("cc0-1.0")
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(config["head_dim"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(list(ids))
+    writer.add_token_types([3 if text == END else 1 for text in ids])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(0)
+    for name, value in tensors(config, len(ids)).items():
+        heads = {"q": "num_attention_heads", "k": "num_key_value_heads"}.get(name.split("_proj")[0][-1])
+        if heads and arch == "llama" and "self_attn" in name and name.endswith("weight"):
+            halves = value.reshape(config[heads], 2, -1, value.shape[1])
+            value = halves.swapaxes(1, 2).reshape(value.shape)
+        writer.add_tensor(_gguf_name(name), np.ascontiguousarray(value))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _gguf_name(name: str) -> str:
+    from gguf import MODEL_ARCH, get_tensor_name_map
+
+    base, _, kind = name.rpartition(".")
+    return f"{get_tensor_name_map(MODEL_ARCH.LLAMA, 2).get_name(base)}.{kind}"

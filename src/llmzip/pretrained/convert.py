@@ -101,6 +101,8 @@ def convert(
             head = Matrix(whole.q[:-1], whole.scale[:-1])
     except KeyError as error:
         raise ModelError(f"lacks the tensor {error.args[0]}") from error
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"its tensors have not the shapes that its sizes say: {error}") from error
     cosines, sines = rotations(source.rotary_base, source.head_width, shape.window)
     return LlamaWeights(
         shape,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llmzip.errors import ModelError
-from llmzip.pretrained.bytes_alphabet import to_bytes
+from llmzip.pretrained.byte_level import ranks_of, to_bytes
 from llmzip.pretrained.source import ARCHITECTURES, END, Floats, Source
 
 NORMAL = 1  # the type of tokens that stand for text
@@ -52,7 +52,7 @@ def read(path: Path) -> Source:
         raise ModelError("reading GGUF files needs the package gguf (pip install 'llmzip[import]')") from error
     try:
         reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, OverflowError, TypeError) as error:
         raise ModelError("is not a GGUF file, or is cut short (fetch it again)") from error
 
     def field(name: str, default: Any = None) -> Any:
@@ -80,7 +80,10 @@ def read(path: Path) -> Source:
 
     def tensor(name: str) -> Floats:
         found = tensors[_file_name(name)]
-        values = np.ascontiguousarray(gguf.dequantize(found.data, found.tensor_type), np.float32)
+        try:
+            values = np.array(gguf.dequantize(found.data, found.tensor_type), np.float32)
+        except NotImplementedError as error:
+            raise ModelError(f"weights of the type {found.tensor_type.name} cannot be read") from error
         values = values.reshape(tuple(int(n) for n in reversed(found.shape)))
         if arch != "llama":
             return values
@@ -102,7 +105,7 @@ def read(path: Path) -> Source:
         epsilon=field(f"{arch}.attention.layer_norm_rms_epsilon"),
         rotary_base=field(f"{arch}.rope.freq_base", 10000.0),
         tokens=tokens,
-        ranks=list(range(len(tokens))),
+        ranks=ranks_of(field("tokenizer.ggml.merges"), tokens),
         start=texts.index(END) if END in texts else field("tokenizer.ggml.bos_token_id"),
         splitting=SPLITTING[pre],
         tensor=tensor,

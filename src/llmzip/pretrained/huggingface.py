@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmzip.errors import ModelError
-from llmzip.pretrained.bytes_alphabet import to_bytes
+from llmzip.pretrained.byte_level import ranks_of, to_bytes
 from llmzip.pretrained.source import ARCHITECTURES, END, Floats, Source
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -45,7 +45,7 @@ def read(folder: Path) -> Source:
             epsilon=config["rms_norm_eps"],
             rotary_base=float(config.get("rope_theta") or scaling.get("rope_theta", 10000.0)),
             tokens=(tokens := _tokens(tokenizer)),
-            ranks=_ranks(tokenizer, tokens),
+            ranks=ranks_of(tokenizer["model"]["merges"], tokens),
             start=_start(config, tokenizer),
             splitting=_splitting(tokenizer),
             tensor=tensor,
@@ -117,15 +117,6 @@ def _tokens(tokenizer: dict[str, Any]) -> list[bytes | None]:
         if row not in added:
             tokens[row] = to_bytes(text)
     return tokens
-
-
-def _ranks(tokenizer: dict[str, Any], tokens: list[bytes | None]) -> list[int]:
-    """Return each token's place among the merges."""
-    order: dict[bytes, int] = {}
-    for place, merge in enumerate(tokenizer["model"]["merges"]):
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        order.setdefault(to_bytes(left) + to_bytes(right), place)
-    return [order.get(token, 0) if token else 0 for token in tokens]
 
 
 def _start(config: dict[str, Any], tokenizer: dict[str, Any]) -> int:

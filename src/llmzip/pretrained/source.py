@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llmzip.errors import ModelError
+
 Floats = npt.NDArray[np.float32]
 
+MOST = 1 << 16  # of anything that a network has several of
 END = "<|endoftext|>"  # the token between the texts that many models were trained on: it starts one, too
 
 ARCHITECTURES = ("llama", "qwen2")  # alike but for the biases of queries, keys and values
@@ -52,3 +55,13 @@ class Source:
     sha256: str
     biased: bool = False
     tied: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.layers, self.heads, self.kv_heads, self.head_width, self.hidden)
+        if not all(isinstance(size, int) and 0 < size <= MOST for size in sizes):
+            raise ModelError(f"its sizes cannot be imported: {sizes}")
+        numbers = isinstance(self.epsilon, float) and isinstance(self.rotary_base, float)
+        if not numbers or not 0 <= self.epsilon <= 1 or not 1 < self.rotary_base < 2**40:
+            raise ModelError(f"its norms' epsilon {self.epsilon} or rotary base {self.rotary_base} cannot be imported")
+        if not 0 <= self.start < len(self.tokens):
+            raise ModelError(f"the token that starts a text, {self.start}, is none of its {len(self.tokens)}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from llmzip.network.cpu import require_denormals
+from llmzip.network.kernels import SMALLEST
 from llmzip.network.llama import attention, kernels
 from llmzip.network.llama.flat_head import FlatPrediction, sum_clusters
 from llmzip.network.llama.turn import turned_at_once
@@ -143,13 +144,13 @@ class TorchLlamaSession:
     def _inverse_norm(self, x: Tensor) -> Tensor:
         """Return 1 / sqrt(mean of squares + epsilon) ``[..., 1]`` (Norm 1-11)."""
         weights = self.network.weights
-        m = torch.clamp(absmax(x), min=float(kernels.SMALLEST))
+        m = torch.clamp(absmax(x), min=float(SMALLEST))
         r = divide(constant(self._peak, m), m)
         k = round_to_int(multiply(x, r)).to(torch.int64)
         total = (k * k).sum(-1, keepdim=True)
         a = multiply(to_float(total), constant(float(np.float32(1.0 / weights.shape.width)), m))
         a = add(divide(divide(a, r), r), constant(float(np.float32(weights.epsilon)), m))
-        a = torch.clamp(square_root(a), min=float(kernels.SMALLEST))
+        a = torch.clamp(square_root(a), min=float(SMALLEST))
         return divide(constant(1.0, a), a)
 
     def _normalised(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,7 +197,7 @@ class TorchLlamaSession:
         score = score.masked_fill(hidden, -(1 << 30))
         weight = _powers(score.amax(-1, keepdim=True) - score, float(kernels.WEIGHT_ONE)).masked_fill(hidden, 0)
         scales = self._value_scales[i][:, :, seen]
-        peak = torch.clamp(scales.cummax(-1).values[:, :, first:, None, None], min=float(kernels.SMALLEST))
+        peak = torch.clamp(scales.cummax(-1).values[:, :, first:, None, None], min=float(SMALLEST))
         total = to_float(weight.sum(-1, keepdim=True, dtype=torch.int32))
         share = divide(constant(float(attention.SHARE_ONE), total), total)
         share = divide(share, peak.expand_as(share))
