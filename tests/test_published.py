@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import llmzip
 from llmzip.cli import cli
+from llmzip.cli.conversion import Compression
 from llmzip.errors import ModelError
 from llmzip.model import registry
 from llmzip.model.file import parse
@@ -369,3 +370,12 @@ def test_training_makes_a_dictionary_and_a_mixer_state(tmp_path, own_folder) -> 
     refused = subprocess.run([*command, "-f", "--minutes", "1"], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "weights of tiny-random are not trained" in refused.stderr
+
+
+def test_files_that_take_minutes_are_announced(tmp_path) -> None:
+    assert run("import", "-q", str(write_gguf(tmp_path / "model.gguf"))).exit_code == 0
+    large = Compression(model="tiny-random", threads=2)
+    assert large.warning(1_000_000) == "about 6 minutes with this model (-m default takes seconds)"
+    assert large.warning(100_000) is None
+    assert Compression(threads=2).warning(10**9) is None
+    assert Compression(model="nowhere", threads=2).warning(10**9) is None

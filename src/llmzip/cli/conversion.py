@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -23,8 +24,10 @@ from llmzip.coding.threads import usable_cores
 from llmzip.container.format import MAGIC, MAX_HEAD
 from llmzip.container.reader import check_start, scan
 from llmzip.errors import FileError, HardwareError, LlmzipError, SalvageError
+from llmzip.model import registry
 
 SUFFIX = ".lz"
+BYTES_PER_MINUTE = 90_000  # that a published model compresses in a thread, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +188,10 @@ class Conversion(ABC):
 
         if not compiled_before():
             print("llmzip: compiling, once (about a minute)", file=sys.stderr, flush=True)
+        if stat.S_ISREG(status.st_mode):
+            warning = self.warning(status.st_size)
+            if warning:
+                click.echo(f"llmzip: {printable(name)}: {warning}", err=True)
         if self.no_progress or self.files_at_once > 1 or self._in_the_way(target):
             yield None
             return
@@ -197,6 +204,10 @@ class Conversion(ABC):
                 total *= 2
         with progress_bar(printable(name), total) as progress:
             yield progress
+
+    def warning(self, size: int) -> str | None:  # noqa: ARG002 - for subclasses
+        """Return what to tell the user about a file of `size` bytes that will take long."""
+        return None
 
     def _verify(self, destination: BinaryIO, bar: Progress | None) -> None:
         """Decompress what has been written to a file; raises HardwareError unless the frames' checksums are right."""
@@ -289,6 +300,16 @@ class Compression(Conversion):
         """Refuse archives."""
         if name.endswith(SUFFIX) and head.startswith(MAGIC) and not self.force:
             raise FileError(name, "is an llmzip archive already (use -f to compress it again)")
+
+    def warning(self, size: int) -> str | None:
+        """Return a line about a file that takes a published model more than a minute."""
+        minutes = size / (BYTES_PER_MINUTE * (self._threads or usable_cores()))
+        if self.model in (None, registry.NONE, registry.DEFAULT) or minutes < 1:
+            return None
+        with suppress(LlmzipError, OSError):  # compressing will say why
+            if registry.load(self.model).published:
+                return f"about {math.ceil(minutes)} minutes with this model (-m default takes seconds)"
+        return None
 
     def total(self, source: BinaryIO) -> int | None:
         """Return what is left of the file."""

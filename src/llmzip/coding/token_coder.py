@@ -88,7 +88,7 @@ class TokenCoder:
     ):
         weights = model.weights
         self.tokenizer, self.threads = model.tokenizer, threads
-        self.bos = weights.bos
+        self.bos, self._published = weights.bos, model.published
         try:
             self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
         except ValueError as error:
@@ -125,7 +125,11 @@ class TokenCoder:
     def grid(self, data: bytes, lane_count: int | None = None) -> np.ndarray:
         """Return the tokens of `data`, cut into as many lanes as suit it, int32 ``[T, B]``."""
         tokens = self.tokenizer.encode(data)
-        return lanes.cut(tokens, lane_count or lanes.lanes_for(len(tokens)))
+        return lanes.cut(tokens, lane_count or self.lanes_for(len(tokens)))
+
+    def lanes_for(self, tokens: int) -> int:
+        """Return the number of lanes that suit a frame of `tokens` tokens."""
+        return lanes.lanes_for(tokens, published=self._published)
 
     def encode_frame(
         self, grid: np.ndarray, frame: FrameCoder, limit: int, progress: Progress | None = None

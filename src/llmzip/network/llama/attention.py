@@ -122,7 +122,7 @@ def rotate(row, cosine, sine, sign, turned):
 
 @jit
 def take_in(acc, s, scales, bias, at, slot, net, window, work, r):
-    """Rotate and quantise one row's queries, and put its key and value into the window's `slot` (Attend 1-9).
+    """Rotate and quantise one row's queries, and put its key and value into the window's `slot` (Attend 1-7).
 
     `acc` int32 ``[rows]`` is the row's product; `at` = (layer, lane); `r` is the row's number in `work`.
     """
@@ -173,7 +173,7 @@ def put_value(value, slot, values):
 
 @jit
 def weigh(scores, scale, key_scales, visible, value_scales, value_peak, weights):
-    """Turn one row's integer scores into the weights of the values, int16 with a sum of about 2^15 (Weigh 1-14).
+    """Turn one row's integer scores into the weights of the values, int16 with a sum of about 2^15 (Weigh 2-15).
 
     The row sees `visible` tokens.
     """
@@ -202,7 +202,7 @@ def weigh(scores, scale, key_scales, visible, value_scales, value_peak, weights)
 
 @jit
 def attend(at, slot, steps, lanes, window, work, out):
-    """Write the means of the values for `steps` rows of a lane, the first one at `slot` (Attend 10-16).
+    """Write the means of the values for `steps` rows of a lane, the first one at `slot` (Attend 8-13).
 
     `at` = (layer, lane). `out` float32 ``[R, heads * head_width]``, rows in time order.
     """
@@ -249,7 +249,7 @@ def attend(at, slot, steps, lanes, window, work, out):
 
 @jit
 def move_on(segment, net, window, work):
-    """Drop the window's older segment and rotate the keys of the other back by its length (Move 1-5)."""
+    """Drop the window's older segment and rotate the keys of the other back by its length (Move 1-3)."""
     layers, lanes, groups = window.keys.shape[:3]
     width = work.queries.shape[2]
     row, turned, narrow = unowned(work.rows[0]), unowned(work.rows[1]), unowned(work.narrow)

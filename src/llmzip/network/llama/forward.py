@@ -157,7 +157,7 @@ def product(rows, q, packed, acc, counts):
 
 @jit
 def mix_tokens(i, slot, rows, lanes, net, window, work, own, counts):
-    """Run the attention of layer `i` (Step 2-5)."""
+    """Run the attention of layer `i` (Step 4-5)."""
     x, q, s = work.x, work.q, work.s
     kernels.norm_rows(rows, x, net.inverse_width, net.epsilon, net.peak, q, s)
     product(rows, q, net.attention_in[i], work.acc_attention, counts)
@@ -174,7 +174,7 @@ def mix_tokens(i, slot, rows, lanes, net, window, work, own, counts):
 
 @jit
 def mix_channels(i, rows, net, work, counts):
-    """Run the MLP of layer `i` (Step 6-8)."""
+    """Run the MLP of layer `i` (Step 6)."""
     x, q, s = work.x, work.q, work.s
     kernels.norm_rows(rows, x, net.inverse_width, net.epsilon, net.peak, q, s)
     product(rows, q, net.mlp_in[i], work.acc_mlp, counts)
@@ -186,7 +186,7 @@ def mix_channels(i, rows, net, work, counts):
 
 @jit
 def forward(ids, slot, lanes, net, window, work, own, found, counts):
-    """Run inputs int32 ``[T * B]`` in time order, the first at `slot` of the window (Step 1-11).
+    """Run inputs int32 ``[T * B]`` in time order, the first at `slot` of the window (Step 2-11).
 
     Writes the frequencies int32 ``[T * B, V or more]``; updates `window`.
     """

@@ -73,7 +73,7 @@ def row_peak(x):
 
 @inlined
 def inverse_norm(x, m, inverse_width, epsilon, peak):
-    """Return 1 / sqrt(mean of squares + epsilon) of a row, whose peak `m` is (Norm 1-11)."""
+    """Return 1 / sqrt(mean of squares + epsilon) of a row, whose peak `m` is (Norm 2-12)."""
     r = np.float32(peak / m)
     total = np.int32(0)
     for i in range(x.shape[0]):
@@ -100,7 +100,7 @@ def quantise_row(x, m, q):
 
 @jit
 def norm_rows(rows, x, inverse_width, epsilon, peak, q, s):
-    """Quantise the first `rows` rows of `x`, normalised, for a product (Norm 1-13)."""
+    """Quantise the first `rows` rows of `x`, normalised, for a product (Norm 1-14)."""
     for row in range(rows):
         m = row_peak(x[row])
         c = inverse_norm(x[row], m, inverse_width, epsilon, peak)
@@ -109,7 +109,7 @@ def norm_rows(rows, x, inverse_width, epsilon, peak, q, s):
 
 @jit
 def head_rows(rows, x, gain, size, inverse_width, epsilon, peak, q, s, scratch):
-    """Normalise rows, multiply their channels, turned back, by `gain`, and quantise them (Last 1-5)."""
+    """Normalise rows, multiply their channels, turned back, by `gain`, and quantise them (Step 7-10)."""
     for row in range(rows):
         c = inverse_norm(x[row], row_peak(x[row]), inverse_width, epsilon, peak)
         for i in range(x.shape[1]):
@@ -130,7 +130,7 @@ def mixed_rows(rows, mixed, q, s):
 
 @inlined
 def output(acc, s, scale):
-    """Return a product's output, clamped (Linear 1-3)."""
+    """Return a product's output, clamped (Linear 2-5)."""
     y = np.float32(np.float32(acc) * s)
     return clamped(np.float32(y * scale), BOUND)
 
@@ -145,7 +145,7 @@ def add_residual(rows, x, acc, s, scales):
 
 @jit
 def gate_rows(rows, acc, size, s, scales, q, scratch):
-    """Quantise silu(gate) * up, turned, of the first rows of `acc` ``[R, 2 hidden]`` (Gate 1-13), `s` updated."""
+    """Quantise silu(gate) * up, turned, of the first rows of `acc` ``[R, 2 hidden]`` (Gate 1-11), `s` updated."""
     hidden = q.shape[1]
     for row in range(rows):
         scale = s[row]

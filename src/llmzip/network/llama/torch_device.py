@@ -49,7 +49,7 @@ class _Linear:
         return torch.stack([(a @ b).to(torch.int32) for a, b in parts]).sum(0, dtype=torch.int32)
 
     def __call__(self, q: Tensor, s: Tensor) -> Tensor:
-        """Return the output for quantised rows with scales ``[..., 1]`` (Linear 1-3)."""
+        """Return the output for quantised rows with scales ``[..., 1]`` (Linear 2-5)."""
         return clamp(multiply(multiply(to_float(self.product(q)), s), self.scale), float(kernels.BOUND))
 
 
@@ -93,7 +93,7 @@ def _exp2_below(fraction: Tensor) -> Tensor:
 
 
 def _powers(below: Tensor, one: float) -> Tensor:
-    """Return `one` * 2^-(`below` / 4096), cut to int32; `below` int32 is not negative (Weigh 5-8)."""
+    """Return `one` * 2^-(`below` / 4096), cut to int32; `below` int32 is not negative (Power 1-5)."""
     n = torch.clamp(below >> kernels.SCORE_BITS, max=kernels.DEEPEST)
     f = multiply(to_float(below & ((1 << kernels.SCORE_BITS) - 1)), constant(float(kernels.SCORE_UNIT), below))
     return multiply(_exp2_below(f), constant(one, f)).to(torch.int32) >> n
@@ -142,7 +142,7 @@ class TorchLlamaSession:
         return sum_clusters(np.concatenate(parts), starts)
 
     def _inverse_norm(self, x: Tensor) -> Tensor:
-        """Return 1 / sqrt(mean of squares + epsilon) ``[..., 1]`` (Norm 1-11)."""
+        """Return 1 / sqrt(mean of squares + epsilon) ``[..., 1]`` (Norm 1-12)."""
         weights = self.network.weights
         m = torch.clamp(absmax(x), min=float(SMALLEST))
         r = divide(constant(self._peak, m), m)
@@ -154,7 +154,7 @@ class TorchLlamaSession:
         return divide(constant(1.0, a), a)
 
     def _normalised(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return quantised rows and their scales (Norm 1-13)."""
+        """Return quantised rows and their scales (Norm 1-14)."""
         c = self._inverse_norm(x)
         q, s = quantise(x)
         return q, multiply(s, c)
@@ -171,7 +171,7 @@ class TorchLlamaSession:
         )
 
     def _mix_tokens(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of the attention of layer `i` (Step 2-5)."""
+        """Return the output of the attention of layer `i` (Step 4-5)."""
         net, shape = self.network, self.network.weights.shape
         linear_in, linear_out = net.layers[i][:2]
         steps, first = len(x), self._slot
@@ -215,7 +215,7 @@ class TorchLlamaSession:
         scales[:, :, slots] = s[..., 0].permute(1, 2, 0)
 
     def _mix_channels(self, i: int, x: Tensor) -> Tensor:
-        """Return the output of the MLP of layer `i` (Step 6-8)."""
+        """Return the output of the MLP of layer `i` (Step 6)."""
         linear_in, linear_out = self.network.layers[i][2:]
         g, u = linear_in(*self._normalised(x)).chunk(2, -1)
         t = torch.clamp(multiply(g.abs(), constant(float(kernels.LOG2E), g)), max=30.0)
@@ -227,7 +227,7 @@ class TorchLlamaSession:
         return linear_out(*quantise(_turn(multiply(gate, u))))
 
     def _forward(self, ids: Tensor) -> Tensor:
-        """Return the frequencies int32 ``[T, B, V]`` after inputs ``[T, B]`` (Step 1-11)."""
+        """Return the frequencies int32 ``[T, B, V]`` after inputs ``[T, B]`` (Step 2-11)."""
         net, bound = self.network, float(kernels.RESIDUAL_BOUND)
         ids = ids.to(net.device)
         x = multiply(to_float(net.embedding[ids]), net.embedding_scale[ids][..., None])
@@ -242,7 +242,7 @@ class TorchLlamaSession:
         return found
 
     def _move_on(self) -> None:
-        """Drop the window's older segment and rotate the keys of the other back by its length (Move 1-5)."""
+        """Drop the window's older segment and rotate the keys of the other back by its length (Move 1-3)."""
         segment = self.network.weights.shape.segment
         new, old = slice(SINKS, SINKS + segment), slice(SINKS + segment, SINKS + 2 * segment)
         at = slice(segment, segment + 1)
