@@ -17,8 +17,8 @@ from pathlib import Path
 from safetensors.numpy import save
 from tqdm import tqdm
 
-from llmzip.coding.threads import usable_cores
 from llmzip.model.file import dump, read
+from llmzip.threads import usable_cores
 from llmzip.tools import selftest
 from llmzip.training.corpus import documents, text_files
 from llmzip.training.mixer import train_initial_state

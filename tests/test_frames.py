@@ -12,8 +12,8 @@ from texts import words
 import llmzip
 from llmzip import cli
 from llmzip.api import frames, stream
-from llmzip.coding.threads import in_order
 from llmzip.container.reader import scan
+from llmzip.threads import in_order
 
 FRAME = 2000
 TEXT = words(3000)[: 7 * FRAME + 100]

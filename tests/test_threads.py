@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import llmzip
 from llmzip.coding import threads
 from llmzip.coding.lanes import MAX_LANES
-from llmzip.coding.threads import Worker, groups_of, start_all
+from llmzip.threads import Worker, groups_of, start_all
 
 
 @given(st.integers(1, MAX_LANES), st.integers(1, 2 * MAX_LANES))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llmzip.coding.byte_coder import ByteCoder
 from llmzip.coding.progress import Progress
-from llmzip.coding.threads import usable_cores
 from llmzip.coding.token_coder import Coded, TokenCoder
 from llmzip.container.format import BYTES, MODEL, STORED, ArchiveHeader, Frame
 from llmzip.errors import LimitError
 from llmzip.mixing import layout
 from llmzip.model import registry
+from llmzip.threads import usable_cores
 
 if TYPE_CHECKING:
     from llmzip.model.file import Model

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, BinaryIO
 from llmzip.api.buffers import byte_view
 from llmzip.api.frames import CodedFrame, FrameDecoder, FrameEncoder, Shares
 from llmzip.coding.progress import Progress
-from llmzip.coding.threads import in_order
 from llmzip.container.format import MAX_SIZE, NO_MODEL, Frame, Writer
 from llmzip.container.peekable import PeekableStream
 from llmzip.container.reader import Reader
 from llmzip.container.salvage import Salvager
 from llmzip.errors import HardwareError, LimitError, LlmzipError, ModelError
 from llmzip.model import registry
+from llmzip.threads import in_order
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -20,11 +20,11 @@ from llmzip.atomic_output import check_target, descriptor_of, output_file, stand
 from llmzip.cli.progress_bar import on_terminal, progress_bar
 from llmzip.cli.source import STANDARD, open_source, printable
 from llmzip.coding.progress import Progress
-from llmzip.coding.threads import usable_cores
 from llmzip.container.format import MAGIC, MAX_HEAD
 from llmzip.container.reader import check_start, scan
 from llmzip.errors import FileError, HardwareError, LlmzipError, SalvageError
 from llmzip.model import registry
+from llmzip.threads import usable_cores
 
 SUFFIX = ".lz"
 BYTES_PER_MINUTE = 90_000  # that a published model compresses in a thread, about

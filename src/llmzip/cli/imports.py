@@ -23,9 +23,9 @@ DOWNLOADS = "downloads"  # in the user's folder
 
 def import_model(source: Path, output: Path | None, texts: tuple[Path, ...], *, force: bool, quiet: bool) -> None:
     """Import the model in a file or folder; raises LlmzipError or OSError."""
-    from llmzip.coding.threads import usable_cores
     from llmzip.model.file import parse
     from llmzip.pretrained import build, measure
+    from llmzip.threads import usable_cores
 
     opened = build.read(source)
     target = output or _folder() / (_name(opened, source) + registry.SUFFIX)

@@ -16,9 +16,9 @@ import click
 from llmzip.atomic_output import standard_output
 from llmzip.cli.signals import end_by
 from llmzip.cli.source import STANDARD, printable
-from llmzip.coding.threads import in_order
 from llmzip.container.format import INCOMPLETE
 from llmzip.errors import ChecksumError, LlmzipError
+from llmzip.threads import in_order
 
 HINTS = {
     errno.EEXIST: " (use -f to overwrite it)",

@@ -87,7 +87,7 @@ def train(**options: Any) -> None:
         raise click.UsageError("--width and --hidden must be even")
 
     def run(_: str) -> None:
-        from llmzip.coding.threads import usable_cores
+        from llmzip.threads import usable_cores
         from llmzip.training.build import build
         from llmzip.training.request import Request
 

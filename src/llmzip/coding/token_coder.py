@@ -21,7 +21,6 @@ import numpy as np
 
 from llmzip.coding import lanes, range_coder, token_kernels
 from llmzip.coding.progress import Progress
-from llmzip.coding.threads import Worker, groups_of, start_all
 from llmzip.coding.token_kernels import FrameState, TokenTables
 from llmzip.errors import FormatError, ModelError
 from llmzip.mixing.state import new_mixer
@@ -30,6 +29,7 @@ from llmzip.model.file import Model
 from llmzip.network import networks
 from llmzip.network.head import new_work
 from llmzip.network.heads import AnyPrediction, join
+from llmzip.threads import Worker, groups_of, start_all
 from llmzip.vocabulary.tree import DecisionTree, bind_clusters, most_bytes_per_decision
 
 SEGMENTS_AHEAD = 2  # of the network: threads that have finished one do not wait for the coder
@@ -203,9 +203,13 @@ class TokenCoder:
         mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), self.initial_state, model=True, traced=traced)
         return FrameCoder(self.tables, FrameState(self.new_text_buffer(lane_bytes), mixer, new_work(self.tree)))
 
-    def session(self, lane_count: int) -> networks.Session:
-        """Return a fresh network state for `lane_count` lanes."""
-        return self._network.session(lane_count)
+    def session(self, lane_count: int, threads: int = 1) -> networks.Session:
+        """Return a fresh network state for `lane_count` lanes, on which `threads` work together if they can."""
+        return self._network.session(lane_count, threads=threads)
+
+    def decoding_groups(self, lane_count: int) -> list[slice]:
+        """Return the groups of lanes that threads decode in turn: one, if threads can work on it together."""
+        return groups_of(lane_count, 1 if self._network.teams else self.threads)
 
 
 class _FrameDecoder:
@@ -222,7 +226,7 @@ class _FrameDecoder:
         self.token_coder, self.payload, self.coder, self.progress = token_coder, payload, coder, progress
         self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
         self.frame = token_coder.begin_frame(lane_bytes)
-        self.groups = groups_of(len(lane_bytes), token_coder.threads)
+        self.groups = token_coder.decoding_groups(len(lane_bytes))
         self.active = [self.frame.bytes_left(g) > 0 for g in self.groups]
         self.turn = self._next(-1)
         self.changed = threading.Condition()
@@ -270,8 +274,12 @@ class _FrameDecoder:
             self.changed.notify_all()
 
     def _run_group(self, index: int) -> None:
+        token_coder, group = self.token_coder, self.groups[index]
+        with closing(token_coder.session(group.stop - group.start, token_coder.threads)) as session:
+            self._decode_group(index, session)
+
+    def _decode_group(self, index: int, session: networks.Session) -> None:
         token_coder, group, frame = self.token_coder, self.groups[index], self.frame
-        session = token_coder.session(group.stop - group.start)
         inputs = np.full((1, group.stop - group.start), token_coder.bos, np.int32)
         out = np.empty(self.lane_count, np.int32)
         while self.active[index]:

@@ -14,12 +14,12 @@ from itertools import product
 from pathlib import Path
 
 from llmzip import jit
-from llmzip.coding.threads import usable_cores
 from llmzip.coding.token_coder import Coded, TokenCoder
 from llmzip.errors import LlmzipError, ModelError
 from llmzip.model.file import Model
 from llmzip.network import matmul
 from llmzip.network.llama.weights import LlamaWeights
+from llmzip.threads import usable_cores
 from llmzip.tools import machine, selftest
 
 SAMPLE_BYTES = 24_000

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llmzip._version import __version__
-from llmzip.coding.threads import usable_cores
+from llmzip.threads import usable_cores
 
 CPU_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
 PACKAGES = ("torch", "numba", "numpy")

@@ -51,28 +51,28 @@ class Window(NamedTuple):
     value_peaks: npt.NDArray[np.float32]
 
 
-class AttentionWork(NamedTuple):
-    """Buffers for the rows of one call.
+class OwnWork(NamedTuple):
+    """Buffers of one thread, for calls of T steps.
 
     Attributes:
-        queries: int16[R, heads, head_width], and their scales float32[R, heads].
-        query_scales: see above.
         gathered: int16[T * group, head_width], the queries of one head of keys.
         scores: int32[T * group, W].
         weights: int16[T * group, W].
         mean: int32[T * group, head_width].
         rows: float32[2, head_width].
         narrow: int16[head_width].
+        row: float32[d].
+        hidden: float32[hidden].
     """
 
-    queries: npt.NDArray[np.int16]
-    query_scales: npt.NDArray[np.float32]
     gathered: npt.NDArray[np.int16]
     scores: npt.NDArray[np.int32]
     weights: npt.NDArray[np.int16]
     mean: npt.NDArray[np.int32]
     rows: npt.NDArray[np.float32]
     narrow: npt.NDArray[np.int16]
+    row: npt.NDArray[np.float32]
+    hidden: npt.NDArray[np.float32]
 
 
 def padded_window(shape: Shape) -> int:
@@ -93,18 +93,18 @@ def new_window(shape: Shape, layers: int, lanes: int) -> Window:
     )
 
 
-def new_work(shape: Shape, steps: int, lanes: int) -> AttentionWork:
+def new_own_work(shape: Shape, steps: int) -> OwnWork:
     """Return buffers for calls of up to `steps` steps."""
-    rows, together, w = steps * lanes, steps * (shape.heads // shape.kv_heads), padded_window(shape)
-    return AttentionWork(
-        np.zeros((rows, shape.heads, shape.head_width), np.int16),
-        np.zeros((rows, shape.heads), np.float32),
+    together, w = steps * (shape.heads // shape.kv_heads), padded_window(shape)
+    return OwnWork(
         np.zeros((together, shape.head_width), np.int16),
         np.zeros((together, w), np.int32),
         np.zeros((together, w), np.int16),
         np.zeros((together, shape.head_width), np.int32),
         np.zeros((2, shape.head_width), np.float32),
         np.zeros(shape.head_width, np.int16),
+        np.zeros(shape.width, np.float32),
+        np.zeros(shape.hidden, np.float32),
     )
 
 
@@ -121,14 +121,14 @@ def rotate(row, cosine, sine, sign, turned):
 
 
 @jit
-def take_in(acc, s, scales, bias, at, slot, net, window, work, r):
-    """Rotate and quantise one row's queries, and put its key and value into the window's `slot` (Attend 1-7).
+def take_in(acc, s, scales, bias, at, slot, net, window, work, own, r):
+    """Rotate and quantise one row's queries, and put its key and value into the window's `slot` (Attend 1-6).
 
     `acc` int32 ``[rows]`` is the row's product; `at` = (layer, lane); `r` is the row's number in `work`.
     """
     heads, width = work.queries.shape[1], work.queries.shape[2]
     groups = window.keys.shape[2]
-    row, turned, narrow = unowned(work.rows[0]), unowned(work.rows[1]), unowned(work.narrow)
+    row, turned, narrow = unowned(own.rows[0]), unowned(own.rows[1]), unowned(own.narrow)
     cosine, sine = unowned(net.cosines[slot]), unowned(net.sines[slot])
     layer, lane = at
     for head in range(heads + 2 * groups):
@@ -149,8 +149,6 @@ def take_in(acc, s, scales, bias, at, slot, net, window, work, r):
             scale = quantise_to(CACHE_PEAK, row, narrow)
             put_value(narrow, slot, unowned(window.values[layer, lane, group]))
             window.value_scales[layer, lane, group, slot] = scale
-            before = window.value_peaks[layer, lane, group, slot - 1] if slot > 0 else SMALLEST
-            window.value_peaks[layer, lane, group, slot] = scale if scale > before else before
 
 
 @inlined
@@ -201,58 +199,59 @@ def weigh(scores, scale, key_scales, visible, value_scales, value_peak, weights)
 
 
 @jit
-def attend(at, slot, steps, lanes, window, work, out):
-    """Write the means of the values for `steps` rows of a lane, the first one at `slot` (Attend 8-13).
+def attend(at, slot, steps, lanes, window, work, own):
+    """Write the means of the values for `steps` rows, the first one at `slot`, into `work.mixed` (Attend 7-13).
 
-    `at` = (layer, lane). `out` float32 ``[R, heads * head_width]``, rows in time order.
+    `at` = (layer, lane, number of the head of keys and values).
     """
-    layer, lane = at
+    layer, lane, group = at
     heads, width = work.queries.shape[1], work.queries.shape[2]
-    groups = window.keys.shape[2]
-    each = heads // groups
+    each = heads // window.keys.shape[2]
     visible = slot + steps
     blocks, pairs = (visible + COLUMNS - 1) // COLUMNS, (visible + PAIR - 1) // PAIR
     gathered, scores, weights, mean = (
-        unowned(work.gathered),
-        unowned(work.scores),
-        unowned(work.weights),
-        unowned(work.mean),
+        unowned(own.gathered),
+        unowned(own.scores),
+        unowned(own.weights),
+        unowned(own.mean),
     )
-    for group in range(groups):
-        for t in range(steps):
-            for k in range(each):
-                query = unowned(work.queries[t * lanes + lane, group * each + k])
-                for i in range(width):
-                    gathered[t * each + k, i] = query[i]
-        keys, values = unowned(window.keys[layer, lane, group]), unowned(window.values[layer, lane, group])
-        key_scales = unowned(window.key_scales[layer, lane, group])
-        value_scales = unowned(window.value_scales[layer, lane, group])
-        value_peaks = unowned(window.value_peaks[layer, lane, group])
-        part_product(steps * each, gathered, keys, blocks, width // PAIR, scores)
-        for t in range(steps):
-            seen = slot + t + 1
-            for k in range(each):
-                row = t * each + k
-                scale = work.query_scales[t * lanes + lane, group * each + k]
-                own = unowned(weights[row])
-                weigh(unowned(scores[row]), scale, key_scales, seen, value_scales, value_peaks[seen - 1], own)
-                for i in range(seen, pairs * PAIR):
-                    own[i] = 0
-        part_product(steps * each, weights, values, width // COLUMNS, pairs, mean)
-        for t in range(steps):
-            scale = np.float32(value_peaks[slot + t] * SHARE_UNIT)
-            for k in range(each):
-                first = (group * each + k) * width
-                for i in range(width):
-                    out[t * lanes + lane, first + i] = np.float32(np.float32(mean[t * each + k, i]) * scale)
+    for t in range(steps):
+        for k in range(each):
+            query = unowned(work.queries[t * lanes + lane, group * each + k])
+            for i in range(width):
+                gathered[t * each + k, i] = query[i]
+    keys, values = unowned(window.keys[layer, lane, group]), unowned(window.values[layer, lane, group])
+    key_scales = unowned(window.key_scales[layer, lane, group])
+    value_scales = unowned(window.value_scales[layer, lane, group])
+    value_peaks = unowned(window.value_peaks[layer, lane, group])
+    for t in range(slot, visible):
+        before = value_peaks[t - 1] if t > 0 else SMALLEST
+        value_peaks[t] = value_scales[t] if value_scales[t] > before else before
+    part_product(steps * each, gathered, keys, blocks, width // PAIR, scores)
+    for t in range(steps):
+        seen = slot + t + 1
+        for k in range(each):
+            row = t * each + k
+            scale = work.query_scales[t * lanes + lane, group * each + k]
+            weight = unowned(weights[row])
+            weigh(unowned(scores[row]), scale, key_scales, seen, value_scales, value_peaks[seen - 1], weight)
+            for i in range(seen, pairs * PAIR):
+                weight[i] = 0
+    part_product(steps * each, weights, values, width // COLUMNS, pairs, mean)
+    for t in range(steps):
+        scale = np.float32(value_peaks[slot + t] * SHARE_UNIT)
+        for k in range(each):
+            first = (group * each + k) * width
+            for i in range(width):
+                work.mixed[t * lanes + lane, first + i] = np.float32(np.float32(mean[t * each + k, i]) * scale)
 
 
 @jit
-def move_on(segment, net, window, work):
+def move_on(segment, net, window, own):
     """Drop the window's older segment and rotate the keys of the other back by its length (Move 1-3)."""
     layers, lanes, groups = window.keys.shape[:3]
-    width = work.queries.shape[2]
-    row, turned, narrow = unowned(work.rows[0]), unowned(work.rows[1]), unowned(work.narrow)
+    row, turned, narrow = unowned(own.rows[0]), unowned(own.rows[1]), unowned(own.narrow)
+    width = len(narrow)
     cosine, sine = unowned(net.cosines[segment]), unowned(net.sines[segment])
     for layer in range(layers):
         for lane in range(lanes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,35 +29,42 @@ class FlatPrediction(NamedTuple):
     sums: npt.NDArray[np.int64]
     likeliest: npt.NDArray[np.int32]
 
+    def by_rows(self) -> FlatPrediction:
+        """Return the same arrays with steps and lanes as one axis."""
+        kind: Any = FlatPrediction
+        rows: FlatPrediction = kind(*(array.reshape(-1, *array.shape[2:]) for array in self))
+        return rows
 
-def sum_clusters(frequencies: npt.NDArray[np.int32], starts: npt.NDArray[np.int32]) -> FlatPrediction:
-    """Return the prediction with `frequencies`; `starts` int32[C + 1] are the clusters' first tokens, and V."""
-    steps, lanes = frequencies.shape[:2]
-    sums = np.empty((steps, lanes, len(starts)), np.int64)
-    likeliest = np.empty((steps, lanes), np.int32)
-    _sum(frequencies, starts, sums, likeliest)
-    return FlatPrediction(frequencies, sums, likeliest)
+
+def new_prediction(steps: int, lanes: int, columns: int, ends: int) -> FlatPrediction:
+    """Return an empty prediction with rows of `columns` frequencies and `ends` running sums."""
+    return FlatPrediction(
+        np.empty((steps, lanes, columns), np.int32),
+        np.empty((steps, lanes, ends), np.int64),
+        np.empty((steps, lanes), np.int32),
+    )
 
 
 @jit
-def _sum(frequencies, starts, sums, likeliest):
-    for step in range(frequencies.shape[0]):
-        for lane in range(frequencies.shape[1]):
-            row, below = frequencies[step, lane], sums[step, lane]
-            most, where = np.int32(0), 0
-            below[0] = 0
-            for c in range(len(starts) - 1):
-                total, peak = np.int64(0), np.int32(0)
-                for i in range(starts[c], starts[c + 1]):
-                    total += np.int64(row[i])
-                    peak = row[i] if row[i] > peak else peak
-                below[c + 1] = below[c] + total
-                if peak > most:
-                    most, where = peak, c
-            token = starts[where]
-            while row[token] != most:
-                token += 1
-            likeliest[step, lane] = token
+def sum_clusters(frequencies, starts, sums):
+    """Write the running sums of the clusters into `sums` int64[C + 1]; return the likeliest token.
+
+    `frequencies` int32[V or more] are a row's; `starts` int32[C + 1] are the clusters' first tokens, and V.
+    """
+    most, where = np.int32(0), 0
+    sums[0] = 0
+    for c in range(len(starts) - 1):
+        total, peak = np.int64(0), np.int32(0)
+        for i in range(starts[c], starts[c + 1]):
+            total += np.int64(frequencies[i])
+            peak = frequencies[i] if frequencies[i] > peak else peak
+        sums[c + 1] = sums[c] + total
+        if peak > most:
+            most, where = peak, c
+    token = starts[where]
+    while frequencies[token] != most:
+        token += 1
+    return token
 
 
 @inlined

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,15 @@ from llmzip.jit import jit
 from llmzip.network import matmul
 from llmzip.network.cpu import require_denormals
 from llmzip.network.llama import attention, kernels
-from llmzip.network.llama.flat_head import FlatPrediction, sum_clusters
+from llmzip.network.llama.flat_head import FlatPrediction, new_prediction, sum_clusters
+from llmzip.network.llama.team import Team, meet, share
 from llmzip.network.llama.turn import turned_at_once
 from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaWeights, Shape
-from llmzip.network.matmul import packed_product, sum_is_right
+from llmzip.network.matmul import packed_columns, sum_is_right
 from llmzip.network.matmul_int16 import pack_pairs
 from llmzip.network.weights import Matrix
+
+Arrays = TypeVar("Arrays", bound=tuple[Any, ...])
 
 STEPS_AT_ONCE = 16
 RECHECK_ROWS = 8  # for each of which another sum is recomputed
@@ -66,9 +69,9 @@ class Work(NamedTuple):
     acc_attention: npt.NDArray[np.int32]
     acc: npt.NDArray[np.int32]
     acc_mlp: npt.NDArray[np.int32]
+    queries: npt.NDArray[np.int16]  # [R, heads, head_width]
+    query_scales: npt.NDArray[np.float32]
     mixed: npt.NDArray[np.float32]
-    scratch: npt.NDArray[np.float32]
-    scratch_hidden: npt.NDArray[np.float32]
 
 
 def new_net(weights: LlamaWeights, pack: Callable[[np.ndarray], np.ndarray]) -> Net:
@@ -133,81 +136,110 @@ def new_work(shape: Shape, net: Net, rows: int) -> Work:
         acc_attention=np.zeros((rows, columns(net.attention_in)), np.int32),
         acc=np.zeros((rows, columns(net.mlp_out)), np.int32),
         acc_mlp=np.zeros((rows, columns(net.mlp_in)), np.int32),
+        queries=np.zeros((rows, shape.heads, shape.head_width), np.int16),
+        query_scales=np.zeros((rows, shape.heads), np.float32),
         mixed=np.zeros((rows, mixed), np.float32),
-        scratch=np.zeros(shape.width, np.float32),
-        scratch_hidden=np.zeros(shape.hidden, np.float32),
     )
 
 
 @jit
-def product(rows, q, packed, acc, counts):
-    """Write the products of `rows` rows with a packed matrix; check some if there are `counts`.
+def product(rows, q, packed, acc, counts, team):
+    """Write this member's columns of the products of `rows` rows with a packed matrix; check some of the sums.
 
-    `counts` int64[2]: sums checked, wrong ones; or empty.
+    `counts` int64[2]: sums checked, wrong ones; or empty to check none.
     """
-    packed_product(q[:rows], packed, acc[:rows])
+    first, end = share(packed.shape[0], team)
+    packed_columns(q[:rows], packed, first, end, acc[:rows])
     if len(counts):
-        columns = packed.shape[0] * packed.shape[2]
+        columns = packed.shape[2]
         for _ in range(1 + rows // RECHECK_ROWS):
             counts[0] += 1
-            row, column = counts[0] % rows, counts[0] * RECHECK_STRIDE % columns
+            row, column = counts[0] % rows, first * columns + counts[0] * RECHECK_STRIDE % ((end - first) * columns)
             if not sum_is_right(q[row], packed, acc[row], column):
                 counts[1] += 1
 
 
 @jit
-def mix_tokens(i, slot, rows, lanes, net, window, work, own, counts):
-    """Run the attention of layer `i` (Step 4-5)."""
-    x, q, s = work.x, work.q, work.s
-    kernels.norm_rows(rows, x, net.inverse_width, net.epsilon, net.peak, q, s)
-    product(rows, q, net.attention_in[i], work.acc_attention, counts)
+def mix_tokens(i, slot, lanes, net, window, work, own, counts, team):
+    """Run the attention of layer `i` on normalised rows (Step 4-5)."""
+    rows, s = len(work.s), work.s
+    first, end = share(rows, team)
+    product(rows, work.q, net.attention_in[i], work.acc_attention, counts, team)
+    meet(team)
     scales, bias = net.attention_in_scale[i], net.attention_bias[i]
-    for row in range(rows):
+    for row in range(first, end):
         acc = work.acc_attention[row]
-        attention.take_in(acc, s[row], scales, bias, (i, row % lanes), slot + row // lanes, net, window, own, row)
-    for lane in range(lanes):
-        attention.attend((i, lane), slot, rows // lanes, lanes, window, own, work.mixed)
-    kernels.mixed_rows(rows, work.mixed, work.q_mixed, s)
-    product(rows, work.q_mixed, net.attention_out[i], work.acc, counts)
-    kernels.add_residual(rows, x, work.acc, s, net.attention_out_scale[i])
+        at = i, row % lanes
+        attention.take_in(acc, s[row], scales, bias, at, slot + row // lanes, net, window, work, own, row)
+    meet(team)
+    groups = window.keys.shape[2]
+    first_group, end_group = share(lanes * groups, team)
+    for k in range(first_group, end_group):
+        attention.attend((i, k // groups, k % groups), slot, rows // lanes, lanes, window, work, own)
+    meet(team)
+    kernels.mixed_rows(first, end, work.mixed, work.q_mixed, s)
+    meet(team)
+    product(rows, work.q_mixed, net.attention_out[i], work.acc, counts, team)
+    meet(team)
+    kernels.add_residual(first, end, work.x, work.acc, s, net.attention_out_scale[i])
 
 
 @jit
-def mix_channels(i, rows, net, work, counts):
-    """Run the MLP of layer `i` (Step 6)."""
-    x, q, s = work.x, work.q, work.s
-    kernels.norm_rows(rows, x, net.inverse_width, net.epsilon, net.peak, q, s)
-    product(rows, q, net.mlp_in[i], work.acc_mlp, counts)
+def mix_channels(i, net, work, own, counts, team):
+    """Run the MLP of layer `i` on normalised rows (Step 6)."""
+    rows, s = len(work.s), work.s
+    first, end = share(rows, team)
+    product(rows, work.q, net.mlp_in[i], work.acc_mlp, counts, team)
+    meet(team)
     scales = net.mlp_in_scale[i]
-    kernels.gate_rows(rows, work.acc_mlp, net.hidden_turned, s, scales, work.q_hidden, work.scratch_hidden)
-    product(rows, work.q_hidden, net.mlp_out[i], work.acc, counts)
-    kernels.add_residual(rows, x, work.acc, s, net.mlp_out_scale[i])
+    kernels.gate_rows(first, end, work.acc_mlp, net.hidden_turned, s, scales, work.q_hidden, own.hidden)
+    meet(team)
+    product(rows, work.q_hidden, net.mlp_out[i], work.acc, counts, team)
+    meet(team)
+    kernels.add_residual(first, end, work.x, work.acc, s, net.mlp_out_scale[i])
 
 
 @jit
-def forward(ids, slot, lanes, net, window, work, own, found, counts):
+def forward(ids, slot, lanes, net, window, work, own, found, counts, team):
     """Run inputs int32 ``[T * B]`` in time order, the first at `slot` of the window (Step 2-11).
 
-    Writes the frequencies int32 ``[T * B, V or more]``; updates `window`.
+    All members of a team call it with buffers `own` of each; `work` has as many rows as `ids`. Updates `window`, and
+    writes the prediction `found` for these rows.
     """
     rows = len(ids)
-    for row in range(rows):
+    first, end = share(rows, team)
+    norm = net.inverse_width, net.epsilon, net.peak
+    for row in range(first, end):
         token = ids[row]
         for k in range(work.x.shape[1]):
             work.x[row, k] = np.float32(np.float32(net.embedding[token, k]) * net.embedding_scale[token])
     for i in range(len(net.attention_in)):
-        mix_tokens(i, slot, rows, lanes, net, window, work, own, counts)
-        mix_channels(i, rows, net, work, counts)
-    norm = net.inverse_width, net.epsilon, net.peak
-    kernels.head_rows(rows, work.x, net.norm, net.turned, *norm, work.q, work.s, work.scratch)
-    product(rows, work.q, net.head, found, counts)
-    for row in range(rows):
-        kernels.frequencies(found[row], work.s[row], net.head_scale, net.absent)
+        kernels.norm_rows(first, end, work.x, *norm, work.q, work.s)
+        meet(team)
+        mix_tokens(i, slot, lanes, net, window, work, own, counts, team)
+        kernels.norm_rows(first, end, work.x, *norm, work.q, work.s)
+        meet(team)
+        mix_channels(i, net, work, own, counts, team)
+    kernels.head_rows(first, end, work.x, net.norm, net.turned, *norm, work.q, work.s, own.row)
+    meet(team)
+    product(rows, work.q, net.head, found.frequencies, counts, team)
+    meet(team)
+    for row in range(first, end):
+        kernels.frequencies(found.frequencies[row], work.s[row], net.head_scale, net.absent)
+        found.likeliest[row] = sum_clusters(found.frequencies[row], net.cluster_starts, found.sums[row])
+
+
+def _rows(arrays: Arrays, rows: slice) -> Arrays:
+    """Return some rows of each array of a named tuple."""
+    kind: Any = type(arrays)
+    some: Arrays = kind(*(array[rows] for array in arrays))
+    return some
 
 
 class LlamaNetwork:
     """Weights bound to this machine's kernels; may be shared between sessions and threads."""
 
+    teams = True
     segment_rows = 128  # rows the encoder runs at once: each has a frequency for every token
 
     def __init__(self, weights: LlamaWeights, *, backend: str | None = None):
@@ -216,44 +248,59 @@ class LlamaNetwork:
         self.backend = backend or matmul.choose(shapes | {(TESTED_COLUMNS, weights.width)}, TESTED_ROWS, WEIGHT_PEAK)
         self.net = new_net(weights, matmul.PACKERS.get(self.backend, pack_pairs))
 
-    def session(self, lanes: int, *, recheck: bool = False) -> LlamaSession:
-        """Return a fresh state for `lanes` texts; `recheck` computes some sums of every product another way."""
-        return LlamaSession(self, lanes, recheck)
+    def session(self, lanes: int, *, recheck: bool = False, threads: int = 1) -> LlamaSession:
+        """Return a fresh state for `lanes` texts, on which `threads` work together.
+
+        `recheck` computes some sums of every product another way.
+        """
+        return LlamaSession(self, lanes, recheck, threads)
 
 
 class LlamaSession:
     """The network's state of `lanes` texts; not for two threads at a time."""
 
-    def __init__(self, network: LlamaNetwork, lanes: int, recheck: bool):
+    def __init__(self, network: LlamaNetwork, lanes: int, recheck: bool, threads: int):
         shape, layers = network.weights.shape, len(network.weights.layers)
         self.network, self.lanes = network, lanes
         self._window = attention.new_window(shape, layers, lanes)
         self._slot, self._end = 0, shape.window
+        self._team = Team(threads)
+        self._counts = [np.zeros(2 if recheck else 0, np.int64) for _ in range(self._team.size)]
         self._steps = 0
-        self._counts = np.zeros(2 if recheck else 0, np.int64)
 
     def run(self, ids: np.ndarray) -> FlatPrediction:
         """Run inputs int32 ``[T, B]`` (the start of text first) and return what follows each."""
         require_denormals()
-        weights, net = self.network.weights, self.network.net
-        steps, lanes = ids.shape
-        segment = weights.shape.segment
-        found = np.empty((steps * lanes, net.head.shape[0] * net.head.shape[2]), np.int32)
+        net, (steps, lanes) = self.network.net, ids.shape
+        shape = self.network.weights.shape
         if self._steps < min(steps, STEPS_AT_ONCE):
             self._steps = min(steps, STEPS_AT_ONCE)
-            self._work = new_work(weights.shape, net, self._steps * lanes)
-            self._own = attention.new_work(weights.shape, self._steps, lanes)
-        flat = np.ascontiguousarray(ids).reshape(-1)
+            self._work = new_work(shape, net, self._steps * lanes)
+            self._own = [attention.new_own_work(shape, self._steps) for _ in range(self._team.size)]
+        found = new_prediction(steps, lanes, net.head.shape[0] * net.head.shape[2], len(net.cluster_starts))
+        flat, rows = np.ascontiguousarray(ids).reshape(-1), found.by_rows()
         at = 0
         while at < steps:
             if self._slot == self._end:
-                attention.move_on(segment, net, self._window, self._own)
-                self._slot -= segment
+                attention.move_on(shape.segment, net, self._window, self._own[0])
+                self._slot -= shape.segment
             count = min(steps - at, STEPS_AT_ONCE, self._end - self._slot)
-            rows = slice(at * lanes, (at + count) * lanes)
-            state = self._window, self._work, self._own
-            forward(flat[rows], self._slot, lanes, net, *state, found[rows], self._counts)
+            part = slice(at * lanes, (at + count) * lanes)
+            work = _rows(self._work, slice(0, count * lanes))
+            self._forward(flat[part], work, _rows(rows, part))
             at, self._slot = at + count, self._slot + count
-        if len(self._counts) and self._counts[1]:
+        if any(len(counts) and counts[1] for counts in self._counts):
             raise HardwareError(matmul.RECHECK_FAILED)
-        return sum_clusters(found.reshape(steps, lanes, -1), net.cluster_starts)
+        return found
+
+    def _forward(self, ids: np.ndarray, work: Work, found: FlatPrediction) -> None:
+        def part(team: tuple[int, int, np.ndarray]) -> None:
+            rank = team[0]
+            state = self.network.net, self._window, work, self._own[rank], found, self._counts[rank]
+            forward(ids, self._slot, self.lanes, *state, team)
+
+        self._team.run(part)
+
+    def close(self) -> None:
+        """End the threads that work on it."""
+        self._team.close()

@@ -12,7 +12,7 @@ from torch import Tensor
 from llmzip.network.cpu import require_denormals
 from llmzip.network.kernels import SMALLEST
 from llmzip.network.llama import attention, kernels
-from llmzip.network.llama.flat_head import FlatPrediction, sum_clusters
+from llmzip.network.llama.flat_head import FlatPrediction, new_prediction, sum_clusters
 from llmzip.network.llama.turn import turned_at_once
 from llmzip.network.llama.weights import SINKS, LlamaLayer, LlamaWeights
 from llmzip.network.torch_device import quantise, require_exact_products
@@ -57,6 +57,7 @@ class TorchLlama:
     """The weights on a torch device; may be shared between sessions and threads."""
 
     segment_rows = 512
+    teams = False
 
     def __init__(self, weights: LlamaWeights, device: str):
         require_exact_products()
@@ -73,13 +74,14 @@ class TorchLlama:
         self.head_scale = on_device(scale * kernels.UNITS_OF_NATS)
         self.norm = on_device(weights.norm)
         self.cosines, self.sines = on_device(weights.cosines), on_device(weights.sines)
+        self.starts = np.append(weights.cluster_starts, weights.vocab).astype(np.int32)
         self.absent = on_device(weights.absent.astype(np.int64))
 
     def _layer(self, layer: LlamaLayer) -> list[_Linear]:
         parts = (layer.attention_in, layer.attention_out, layer.mlp_in, layer.mlp_out)
         return [_Linear(part, self.device) for part in parts]
 
-    def session(self, lanes: int, *, recheck: bool = False) -> TorchLlamaSession:  # noqa: ARG002
+    def session(self, lanes: int, *, recheck: bool = False, threads: int = 1) -> TorchLlamaSession:  # noqa: ARG002
         """Return a fresh state for `lanes` texts; other devices' products are not recomputed."""
         return TorchLlamaSession(self, lanes)
 
@@ -138,8 +140,17 @@ class TorchLlamaSession:
             count = min(len(ids) - at, STEPS_AT_ONCE, shape.window - self._slot)
             parts.append(self._forward(torch.from_numpy(ids[at : at + count].astype(np.int64))).cpu().numpy())
             at, self._slot = at + count, self._slot + count
-        starts = np.append(self.network.weights.cluster_starts, self.network.weights.vocab).astype(np.int32)
-        return sum_clusters(np.concatenate(parts), starts)
+        frequencies = np.concatenate(parts)
+        steps, lanes, vocab = frequencies.shape
+        starts = self.network.starts
+        found = new_prediction(steps, lanes, vocab, len(starts))._replace(frequencies=frequencies)
+        rows = found.by_rows()
+        for row in range(ids.size):
+            rows.likeliest[row] = sum_clusters(rows.frequencies[row], starts, rows.sums[row])
+        return found
+
+    def close(self) -> None:
+        """Do nothing: no thread of its own works on it."""
 
     def _inverse_norm(self, x: Tensor) -> Tensor:
         """Return 1 / sqrt(mean of squares + epsilon) ``[..., 1]`` (Norm 1-12)."""
