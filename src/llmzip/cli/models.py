@@ -180,9 +180,10 @@ def _verify(name: str) -> str:
 
     path = registry.locate(name)
     model = registry.load(str(path))
-    registered = dict(registry.NUMBERED.values())
+    registered = dict(registry.numbered().values())
     own = path.parent in (registry.shipped_folder(), registry.user_folder())
     if own and registered.get(path.stem) not in (None, model.digest.hex()):
-        raise ModelError("is not the model of that name (install llmzip again, or llmzip models get -f)")
+        mend = f"llmzip models get -f {path.stem}" if path.parent == registry.user_folder() else "install llmzip again"
+        raise ModelError(f"is not the model of that name ({mend})")
     replay(model)
     return f"sound ({model.digest[:8].hex()}, {model.tokenizer.size} tokens, {path.stat().st_size} bytes)"

@@ -33,10 +33,14 @@ PUBLISHED: dict[int, tuple[str, str]] = {
 }
 WEIGHTS_OF_PUBLISHED = {5: 134_515_008}
 ALIASES = {"large": "smollm2-135m"}
-NUMBERED = SHIPPED | PUBLISHED
 
 # The SHA-256 of none.safetensors, the initial state of frames without a language model, which their checksums include.
 NONE_SHIPPED = "972e3e56b1c5bb1e888c3a9e03723c954798a697344c8a283d8aedb881cbc6b2"
+
+
+def numbered() -> dict[int, tuple[str, str]]:
+    """Return the name and the SHA-256 of each model that archives name by a number."""
+    return SHIPPED | PUBLISHED
 
 
 def shipped_folder() -> Path:
@@ -118,7 +122,7 @@ def load(name: str = DEFAULT) -> Model:
 
 def number_of(digest: bytes) -> int | None:
     """Return the archive number of a shipped or published model, or None for any other."""
-    for number, (_, shipped) in NUMBERED.items():
+    for number, (_, shipped) in numbered().items():
         if digest.hex() == shipped:
             return number
     return None
@@ -126,7 +130,7 @@ def number_of(digest: bytes) -> int | None:
 
 def name_of(number: int) -> str | None:
     """Return the name of a numbered model, or None if this version does not know the number."""
-    return NUMBERED[number][0] if number in NUMBERED else None
+    return numbered()[number][0] if number in numbered() else None
 
 
 def memory_of(number: int | None, model_id: bytes | None) -> int:
@@ -164,12 +168,12 @@ def for_archive(number: int | None, model_id: bytes | None, named: str | None) -
     `named` is the user's choice, if any. Raises ModelError, which says which model is needed and where to put it.
     """
     if number is not None:
-        if number not in NUMBERED:
+        if number not in numbered():
             known = "which only earlier versions of llmzip have (install one of them)"
-            if number > max(NUMBERED):
+            if number > max(numbered()):
                 known = "which this llmzip does not know (update it)"
             raise ModelError(f"made with shipped model number {number}, {known}")
-        name, digest = NUMBERED[number]
+        name, digest = numbered()[number]
         model = load(named or name)
         if model.digest.hex() != digest:
             mend = f"llmzip models get -f {name}" if number in PUBLISHED else "install llmzip again"
