@@ -109,7 +109,7 @@ def test_archive_of_an_earlier_version_names_the_number() -> None:
 
 
 def test_archive_of_a_shipped_model_refuses_another() -> None:
-    message = rf"made with the shipped model house \({digest(FIRST).hex()[:16]}\), not with guest"
+    message = rf"made with the model house \({digest(FIRST).hex()[:16]}\), not with guest"
     with pytest.raises(ModelMismatchError, match=message):
         registry.for_archive(7, None, "guest")
 
