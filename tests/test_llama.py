@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +17,11 @@ from published_models import KINDS, write_folder
 from safetensors.numpy import load, save
 
 import llmzip
-from llmzip import threads
 from llmzip.errors import HardwareError, ModelError
-from llmzip.jit import jit
 from llmzip.model.file import Model, dump, parse
 from llmzip.network import matmul
 from llmzip.network.llama import forward
-from llmzip.network.llama.flat_head import FlatPrediction
 from llmzip.network.llama.forward import LlamaNetwork
-from llmzip.network.llama.team import Team, meet
 from llmzip.network.llama.torch_device import TorchLlama
 from llmzip.network.llama.turn import turn, turned_at_once
 from llmzip.network.llama.weights import LlamaWeights
@@ -71,41 +66,6 @@ def test_backends_agree(published, backend: str, recheck: bool) -> None:
     weights = published[1].weights
     session = LlamaNetwork(weights, backend=backend).session(LANES, recheck=recheck)
     assert digest(session.run(inputs(weights)), weights.vocab) == expected(weights)
-
-
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("steps", [1, STEPS])
-def test_threads_together_agree(published, size: int, steps: int) -> None:
-    weights = published[1].weights
-    ids, found = inputs(weights), []
-    with closing(LlamaNetwork(weights).session(LANES, threads=size)) as session:
-        for at in range(0, STEPS, steps):
-            found.append(session.run(ids[at : at + steps]))
-    joined = FlatPrediction(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
-    assert digest(joined, weights.vocab) == expected(weights)
-
-
-def test_a_team_that_cannot_be_started_is_smaller(published, monkeypatch) -> None:
-    monkeypatch.setattr(threads, "start_all", lambda _: [])
-    weights = published[1].weights
-    with closing(LlamaNetwork(weights).session(LANES, threads=4)) as session:
-        assert digest(session.run(inputs(weights)), weights.vocab) == expected(weights)
-
-
-def test_a_member_that_fails_does_not_keep_the_others_waiting() -> None:
-    team = Team(2)
-
-    @jit
-    def wait(members):
-        meet(members)
-
-    def part(members):
-        if members[0] == 1:
-            raise MemoryError
-        wait(members)
-
-    with closing(team), pytest.raises(MemoryError):
-        team.run(part)
 
 
 def test_the_torch_path_agrees(published) -> None:
@@ -228,11 +188,11 @@ def test_closeness_is_seen_to_fail(published, monkeypatch) -> None:
 def test_recheck_finds_a_wrong_product(published, monkeypatch) -> None:
     weights = published[1].weights
 
-    def damaged(q, packed, first, end, acc):
-        matmul.pair_columns(q, packed, first, end, acc)
+    def damaged(q, packed, acc):
+        matmul.pair_product(q, packed, acc)
         acc[:] += 1
 
-    monkeypatch.setattr(forward, "packed_columns", damaged)
+    monkeypatch.setattr(forward, "packed_product", damaged)
     session = LlamaNetwork(weights, backend="int16").session(1, recheck=True)
     for name in ("product", "mix_tokens", "mix_channels", "forward"):
         kernel = getattr(forward, name)

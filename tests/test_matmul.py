@@ -11,7 +11,7 @@ import pytest
 from llmzip.errors import HardwareError
 from llmzip.network import matmul
 from llmzip.network.matmul import BINDERS, Product, choose, rechecked, self_test
-from llmzip.network.matmul_vnni import quad_columns
+from llmzip.network.matmul_vnni import quad_product
 
 # (N, K): like the models' own, odd ones, and a K of more than one float32 block
 SHAPES = [(16, 32), (96, 32), (17, 30), (1, 2), (3, 16), (33, 46), (256, 64), (40, 4098), (5, 6001)]
@@ -213,7 +213,7 @@ def test_arrays_behind_addresses_outlive_the_last_tile() -> None:
 
     Another thread could then get the memory, and products were wrong once in some compressions.
     """
-    blocks = numba.core.compiler.run_frontend(quad_columns.py_func).blocks
+    blocks = numba.core.compiler.run_frontend(quad_product.py_func).blocks
     lines = [line for label in sorted(blocks) for line in blocks[label].body]
     names = [{variable.name for variable in line.list_vars()} for line in lines]
     tiles = [i for i, line in enumerate(lines) if "_tile" in str(line)]

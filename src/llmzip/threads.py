@@ -104,11 +104,6 @@ class Worker:
         for thread in self._threads:
             thread.join()
 
-    @property
-    def started(self) -> bool:
-        """Return whether there is a thread."""
-        return bool(self._threads)
-
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Return the future result of a call."""
         future: Future[Any] = Future()

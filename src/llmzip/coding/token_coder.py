@@ -203,13 +203,9 @@ class TokenCoder:
         mixer = new_mixer(len(self.tree.nodes), sum(lane_bytes), self.initial_state, model=True, traced=traced)
         return FrameCoder(self.tables, FrameState(self.new_text_buffer(lane_bytes), mixer, new_work(self.tree)))
 
-    def session(self, lane_count: int, threads: int = 1) -> networks.Session:
-        """Return a fresh network state for `lane_count` lanes, on which `threads` work together if they can."""
-        return self._network.session(lane_count, threads=threads)
-
-    def decoding_groups(self, lane_count: int) -> list[slice]:
-        """Return the groups of lanes that threads decode in turn: one, if threads can work on it together."""
-        return groups_of(lane_count, 1 if self._network.teams else self.threads)
+    def session(self, lane_count: int) -> networks.Session:
+        """Return a fresh network state for `lane_count` lanes."""
+        return self._network.session(lane_count)
 
 
 class _FrameDecoder:
@@ -226,7 +222,7 @@ class _FrameDecoder:
         self.token_coder, self.payload, self.coder, self.progress = token_coder, payload, coder, progress
         self.size, self.lane_count = sum(lane_bytes), len(lane_bytes)
         self.frame = token_coder.begin_frame(lane_bytes)
-        self.groups = token_coder.decoding_groups(len(lane_bytes))
+        self.groups = groups_of(len(lane_bytes), token_coder.threads)
         self.active = [self.frame.bytes_left(g) > 0 for g in self.groups]
         self.turn = self._next(-1)
         self.changed = threading.Condition()
@@ -274,12 +270,8 @@ class _FrameDecoder:
             self.changed.notify_all()
 
     def _run_group(self, index: int) -> None:
-        token_coder, group = self.token_coder, self.groups[index]
-        with closing(token_coder.session(group.stop - group.start, token_coder.threads)) as session:
-            self._decode_group(index, session)
-
-    def _decode_group(self, index: int, session: networks.Session) -> None:
         token_coder, group, frame = self.token_coder, self.groups[index], self.frame
+        session = token_coder.session(group.stop - group.start)
         inputs = np.full((1, group.stop - group.start), token_coder.bos, np.int32)
         out = np.empty(self.lane_count, np.int32)
         while self.active[index]:

@@ -33,7 +33,6 @@ class ExactNetwork:
     `backend` forces one (tests).
     """
 
-    teams = False
     segment_rows = 1024  # rows the encoder runs at once: fewer, and the threads wait for each other more often
 
     def __init__(self, weights: Weights, *, backend: str | None = None, rows: int = 32):
@@ -50,7 +49,7 @@ class ExactNetwork:
             bind = matmul.BINDERS[self.backend]
             self.products = {id(m): bind(m.q) for m in matrices}
 
-    def session(self, lanes: int, *, recheck: bool = False, threads: int = 1) -> Session:  # noqa: ARG002
+    def session(self, lanes: int, *, recheck: bool = False) -> Session:
         """Return a fresh state for `lanes` texts; `recheck` recomputes about 1 % of all rows another way."""
         if self.weights.arch != "gated":
             return OtherSession(self, lanes, recheck)
@@ -83,9 +82,6 @@ class Session:
 
     def _forward(self, ids: np.ndarray, hidden: np.ndarray, scale: np.ndarray) -> None:
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Do nothing: no thread of its own works on it."""
 
 
 class FusedSession(Session):

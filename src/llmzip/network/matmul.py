@@ -25,8 +25,8 @@ from numba.extending import overload
 from llmzip.errors import HardwareError
 from llmzip.jit import jit
 from llmzip.kernel_cache import config
-from llmzip.network.matmul_int16 import pack_pairs, pair_columns, pair_product
-from llmzip.network.matmul_vnni import OFFSET, QUAD, available, pack_quads, quad_columns, quad_product
+from llmzip.network.matmul_int16 import pack_pairs, pair_product
+from llmzip.network.matmul_vnni import OFFSET, QUAD, available, pack_quads, quad_product
 from llmzip.network.softmax import multiply
 
 K_BLOCK = 2048
@@ -38,18 +38,6 @@ Product = Callable[[np.ndarray, np.ndarray], None]  # (q int16 [M, K], acc int32
 def packed_product(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
     """Write the product of int16 `q` and packed weights into `acc`, by the kernel that they are packed for."""
     pair_product(q, packed, acc)  # kernels get one of those below
-
-
-def packed_columns(q: Any, packed: Any, first: Any, end: Any, acc: Any) -> None:
-    """Write the columns of the blocks from `first` to before `end` of what :func:`packed_product` writes."""
-    pair_columns(q, packed, first, end, acc)
-
-
-@overload(packed_columns)
-def _packed_columns(q, packed, first, end, acc):  # noqa: ARG001 - chosen by type
-    if packed.dtype == numba.types.uint8:
-        return lambda q, packed, first, end, acc: quad_columns(q, packed, first, end, acc)
-    return lambda q, packed, first, end, acc: pair_columns(q, packed, first, end, acc)
 
 
 def packed_weight(packed: Any, block: Any, group: Any, column: Any, i: Any) -> Any:

@@ -132,14 +132,7 @@ else:
         """
         block = packed.shape[1] * PAIR * COLUMNS
         q_at, w_at, acc_at = q.ctypes.data, packed.ctypes.data, acc.ctypes.data
-        pair_tiles(rows, q_at, q.shape[1] * 2, w_at, block, blocks, groups, acc_at, acc.strides[0])
-
-
-@jit
-def pair_columns(q, packed, first, end, acc):
-    """Write the columns of some blocks, from `first` to before `end`, of what :func:`pair_product` writes."""
-    if end > first:
-        part_product(len(q), q, packed[first:end], end - first, packed.shape[1], acc[:, first * COLUMNS :])
+        pair_tiles(rows, q_at, q.shape[1] * 2, w_at, block, blocks, groups, acc_at, acc.shape[1] * 4)
 
 
 @jit

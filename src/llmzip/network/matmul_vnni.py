@@ -69,12 +69,6 @@ def quad_product(q, packed, acc):
 
     The caller guarantees the shapes: N a multiple of 32, K of 4 and not 0, all contiguous.
     """
-    quad_columns(q, packed, 0, packed.shape[0], acc)
-
-
-@jit
-def quad_columns(q, packed, first, end, acc):
-    """Write the columns of some blocks, from `first` to before `end`, of what :func:`quad_product` writes."""
     m, n = acc.shape
     k = q.shape[1]
     narrow, sums = np.empty((m, k), np.int8), np.empty(m, np.int32)
@@ -87,7 +81,7 @@ def quad_columns(q, packed, first, end, acc):
     q_at, s_at, w_at, acc_at = narrow.ctypes.data, sums.ctypes.data, packed.ctypes.data, acc.ctypes.data
     for top in range(0, m, ROWS_AT_ONCE):
         bottom = min(top + ROWS_AT_ONCE, m)
-        for block in range(first, end):
+        for block in range(packed.shape[0]):
             weights = w_at + block * k * COLUMNS
             out = acc_at + block * COLUMNS * 4
             row = top

@@ -23,21 +23,14 @@ class Session(Protocol):
     def run(self, ids: np.ndarray) -> AnyPrediction:
         """Run inputs int32 ``[T, B]`` (the start of text first) and return the prediction of what follows each."""
 
-    def close(self) -> None:
-        """End the threads that work on it."""
-
 
 class Network(Protocol):
     """Weights bound to a device; may be shared between sessions and threads."""
 
     segment_rows: int  # rows the encoder runs at once
-    teams: bool  # whether threads can work together on one session
 
-    def session(self, lanes: int, *, recheck: bool = False, threads: int = 1) -> Session:
-        """Return a fresh state for `lanes` texts, on which `threads` work together if they can.
-
-        `recheck` recomputes about 1 % of what is computed another way.
-        """
+    def session(self, lanes: int, *, recheck: bool = False) -> Session:
+        """Return a fresh state for `lanes` texts; `recheck` recomputes some of what is computed another way."""
 
 
 def bind(weights: AnyWeights, *, device: str = "cpu", backend: str | None = None) -> Network:

@@ -70,7 +70,6 @@ class TorchNetwork:
     """Weights bound to a torch device."""
 
     segment_rows = 1024
-    teams = False
 
     def __init__(self, weights: Weights, device: str):
         if weights.arch != "gated":
@@ -87,7 +86,7 @@ class TorchNetwork:
             self.layers.append((products, [torch.from_numpy(v).to(self.device) for v in vectors]))
         self.head = _Product(weights.head_cluster, self.device)
 
-    def session(self, lanes: int, *, recheck: bool = False, threads: int = 1) -> TorchSession:  # noqa: ARG002
+    def session(self, lanes: int, *, recheck: bool = False) -> TorchSession:  # noqa: ARG002
         """Return a fresh state for `lanes` texts; other devices' products are not recomputed."""
         return TorchSession(self, lanes)
 
@@ -123,9 +122,6 @@ class TorchSession:
         self._h, self._last_token, self._last_channel = (
             torch.zeros(shape, dtype=torch.float32, device=network.device) for _ in range(3)
         )
-
-    def close(self) -> None:
-        """Do nothing: no thread of its own works on it."""
 
     def _shifted(self, n: Tensor, shift: Tensor, last: Tensor) -> Tensor:
         previous = torch.cat([last[None], n[:-1]])

@@ -14,10 +14,9 @@ from llmzip.network import matmul
 from llmzip.network.cpu import require_denormals
 from llmzip.network.llama import attention, kernels
 from llmzip.network.llama.flat_head import FlatPrediction, new_prediction, sum_clusters
-from llmzip.network.llama.team import Team, meet, share
 from llmzip.network.llama.turn import turned_at_once
 from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaWeights, Shape
-from llmzip.network.matmul import packed_columns, sum_is_right
+from llmzip.network.matmul import packed_product, sum_is_right
 from llmzip.network.matmul_int16 import pack_pairs
 from llmzip.network.weights import Matrix
 
@@ -143,88 +142,70 @@ def new_work(shape: Shape, net: Net, rows: int) -> Work:
 
 
 @jit
-def product(rows, q, packed, acc, counts, team):
-    """Write this member's columns of the products of `rows` rows with a packed matrix; check some of the sums.
+def product(rows, q, packed, acc, counts):
+    """Write the products of `rows` rows with a packed matrix; check some of the sums.
 
     `counts` int64[2]: sums checked, wrong ones; or empty to check none.
     """
-    first, end = share(packed.shape[0], team)
-    packed_columns(q[:rows], packed, first, end, acc[:rows])
+    packed_product(q[:rows], packed, acc[:rows])
     if len(counts):
-        columns = packed.shape[2]
+        columns = packed.shape[0] * packed.shape[2]
         for _ in range(1 + rows // RECHECK_ROWS):
             counts[0] += 1
-            row, column = counts[0] % rows, first * columns + counts[0] * RECHECK_STRIDE % ((end - first) * columns)
+            row, column = counts[0] % rows, counts[0] * RECHECK_STRIDE % columns
             if not sum_is_right(q[row], packed, acc[row], column):
                 counts[1] += 1
 
 
 @jit
-def mix_tokens(i, slot, lanes, net, window, work, own, counts, team):
+def mix_tokens(i, slot, lanes, net, window, work, own, counts):
     """Run the attention of layer `i` on normalised rows (Step 4-5)."""
     rows, s = len(work.s), work.s
-    first, end = share(rows, team)
-    product(rows, work.q, net.attention_in[i], work.acc_attention, counts, team)
-    meet(team)
+    product(rows, work.q, net.attention_in[i], work.acc_attention, counts)
     scales, bias = net.attention_in_scale[i], net.attention_bias[i]
-    for row in range(first, end):
+    for row in range(rows):
         acc = work.acc_attention[row]
         at = i, row % lanes
         attention.take_in(acc, s[row], scales, bias, at, slot + row // lanes, net, window, work, own, row)
-    meet(team)
     groups = window.keys.shape[2]
-    first_group, end_group = share(lanes * groups, team)
-    for k in range(first_group, end_group):
+    for k in range(lanes * groups):
         attention.attend((i, k // groups, k % groups), slot, rows // lanes, lanes, window, work, own)
-    meet(team)
-    kernels.mixed_rows(first, end, work.mixed, work.q_mixed, s)
-    meet(team)
-    product(rows, work.q_mixed, net.attention_out[i], work.acc, counts, team)
-    meet(team)
-    kernels.add_residual(first, end, work.x, work.acc, s, net.attention_out_scale[i])
+    kernels.mixed_rows(rows, work.mixed, work.q_mixed, s)
+    product(rows, work.q_mixed, net.attention_out[i], work.acc, counts)
+    kernels.add_residual(rows, work.x, work.acc, s, net.attention_out_scale[i])
 
 
 @jit
-def mix_channels(i, net, work, own, counts, team):
+def mix_channels(i, net, work, own, counts):
     """Run the MLP of layer `i` on normalised rows (Step 6)."""
     rows, s = len(work.s), work.s
-    first, end = share(rows, team)
-    product(rows, work.q, net.mlp_in[i], work.acc_mlp, counts, team)
-    meet(team)
+    product(rows, work.q, net.mlp_in[i], work.acc_mlp, counts)
     scales = net.mlp_in_scale[i]
-    kernels.gate_rows(first, end, work.acc_mlp, net.hidden_turned, s, scales, work.q_hidden, own.hidden)
-    meet(team)
-    product(rows, work.q_hidden, net.mlp_out[i], work.acc, counts, team)
-    meet(team)
-    kernels.add_residual(first, end, work.x, work.acc, s, net.mlp_out_scale[i])
+    kernels.gate_rows(rows, work.acc_mlp, net.hidden_turned, s, scales, work.q_hidden, own.hidden)
+    product(rows, work.q_hidden, net.mlp_out[i], work.acc, counts)
+    kernels.add_residual(rows, work.x, work.acc, s, net.mlp_out_scale[i])
 
 
 @jit
-def forward(ids, slot, lanes, net, window, work, own, found, counts, team):
+def forward(ids, slot, lanes, net, window, work, own, found, counts):
     """Run inputs int32 ``[T * B]`` in time order, the first at `slot` of the window (Step 2-11).
 
-    All members of a team call it with buffers `own` of each; `work` has as many rows as `ids`. Updates `window`, and
-    writes the prediction `found` for these rows.
+    `work` has as many rows as `ids`. Updates `window`, and writes the prediction `found` for these rows.
     """
     rows = len(ids)
-    first, end = share(rows, team)
     norm = net.inverse_width, net.epsilon, net.peak
-    for row in range(first, end):
+    for row in range(rows):
         token = ids[row]
         for k in range(work.x.shape[1]):
             work.x[row, k] = np.float32(np.float32(net.embedding[token, k]) * net.embedding_scale[token])
     for i in range(len(net.attention_in)):
-        kernels.norm_rows(first, end, work.x, *norm, work.q, work.s)
-        meet(team)
-        mix_tokens(i, slot, lanes, net, window, work, own, counts, team)
-        kernels.norm_rows(first, end, work.x, *norm, work.q, work.s)
-        meet(team)
-        mix_channels(i, net, work, own, counts, team)
-    kernels.head_rows(first, end, work.x, net.norm, net.turned, *norm, work.q, work.s, own.row)
-    meet(team)
-    product(rows, work.q, net.head, found.frequencies, counts, team)
-    meet(team)
-    for row in range(first, end):
+        kernels.norm_rows(rows, work.x, *norm, work.q, work.s)
+        mix_tokens(i, slot, lanes, net, window, work, own, counts)
+        kernels.norm_rows(rows, work.x, *norm, work.q, work.s)
+        mix_channels(i, net, work, own, counts)
+    kernels.head_rows(rows, work.x, net.norm, net.turned, *norm, work.q, work.s, own.row)
+    product(rows, work.q, net.head, found.frequencies, counts)
+    for row in range(rows):
         kernels.frequencies(found.frequencies[row], work.s[row], net.head_scale, net.absent)
         found.likeliest[row] = sum_clusters(found.frequencies[row], net.cluster_starts, found.sums[row])
 
@@ -239,7 +220,6 @@ def _rows(arrays: Arrays, rows: slice) -> Arrays:
 class LlamaNetwork:
     """Weights bound to this machine's kernels; may be shared between sessions and threads."""
 
-    teams = True
     segment_rows = 128  # rows the encoder runs at once: each has a frequency for every token
 
     def __init__(self, weights: LlamaWeights, *, backend: str | None = None):
@@ -248,24 +228,20 @@ class LlamaNetwork:
         self.backend = backend or matmul.choose(shapes | {(TESTED_COLUMNS, weights.width)}, TESTED_ROWS, WEIGHT_PEAK)
         self.net = new_net(weights, matmul.PACKERS.get(self.backend, pack_pairs))
 
-    def session(self, lanes: int, *, recheck: bool = False, threads: int = 1) -> LlamaSession:
-        """Return a fresh state for `lanes` texts, on which `threads` work together.
-
-        `recheck` computes some sums of every product another way.
-        """
-        return LlamaSession(self, lanes, recheck, threads)
+    def session(self, lanes: int, *, recheck: bool = False) -> LlamaSession:
+        """Return a fresh state for `lanes` texts; `recheck` computes some sums of every product another way."""
+        return LlamaSession(self, lanes, recheck)
 
 
 class LlamaSession:
     """The network's state of `lanes` texts; not for two threads at a time."""
 
-    def __init__(self, network: LlamaNetwork, lanes: int, recheck: bool, threads: int):
+    def __init__(self, network: LlamaNetwork, lanes: int, recheck: bool):
         shape, layers = network.weights.shape, len(network.weights.layers)
         self.network, self.lanes = network, lanes
         self._window = attention.new_window(shape, layers, lanes)
         self._slot, self._end = 0, shape.window
-        self._team = Team(threads)
-        self._counts = [np.zeros(2 if recheck else 0, np.int64) for _ in range(self._team.size)]
+        self._counts = np.zeros(2 if recheck else 0, np.int64)
         self._steps = 0
 
     def run(self, ids: np.ndarray) -> FlatPrediction:
@@ -276,31 +252,20 @@ class LlamaSession:
         if self._steps < min(steps, STEPS_AT_ONCE):
             self._steps = min(steps, STEPS_AT_ONCE)
             self._work = new_work(shape, net, self._steps * lanes)
-            self._own = [attention.new_own_work(shape, self._steps) for _ in range(self._team.size)]
+            self._own = attention.new_own_work(shape, self._steps)
         found = new_prediction(steps, lanes, net.head.shape[0] * net.head.shape[2], len(net.cluster_starts))
         flat, rows = np.ascontiguousarray(ids).reshape(-1), found.by_rows()
         at = 0
         while at < steps:
             if self._slot == self._end:
-                attention.move_on(shape.segment, net, self._window, self._own[0])
+                attention.move_on(shape.segment, net, self._window, self._own)
                 self._slot -= shape.segment
             count = min(steps - at, STEPS_AT_ONCE, self._end - self._slot)
             part = slice(at * lanes, (at + count) * lanes)
-            work = _rows(self._work, slice(0, count * lanes))
-            self._forward(flat[part], work, _rows(rows, part))
+            work, own = _rows(self._work, slice(0, count * lanes)), self._own
+            state = net, self._window, work, own, _rows(rows, part), self._counts
+            forward(flat[part], self._slot, lanes, *state)
             at, self._slot = at + count, self._slot + count
-        if any(len(counts) and counts[1] for counts in self._counts):
+        if len(self._counts) and self._counts[1]:
             raise HardwareError(matmul.RECHECK_FAILED)
         return found
-
-    def _forward(self, ids: np.ndarray, work: Work, found: FlatPrediction) -> None:
-        def part(team: tuple[int, int, np.ndarray]) -> None:
-            rank = team[0]
-            state = self.network.net, self._window, work, self._own[rank], found, self._counts[rank]
-            forward(ids, self._slot, self.lanes, *state, team)
-
-        self._team.run(part)
-
-    def close(self) -> None:
-        """End the threads that work on it."""
-        self._team.close()

@@ -99,18 +99,18 @@ def quantise_row(x, m, q):
 
 
 @jit
-def norm_rows(first, end, x, inverse_width, epsilon, peak, q, s):
+def norm_rows(rows, x, inverse_width, epsilon, peak, q, s):
     """Quantise rows of `x`, normalised, for a product (Norm 1-14)."""
-    for row in range(first, end):
+    for row in range(rows):
         m = row_peak(x[row])
         c = inverse_norm(x[row], m, inverse_width, epsilon, peak)
         s[row] = np.float32(quantise_row(x[row], m, q[row]) * c)
 
 
 @jit
-def head_rows(first, end, x, gain, size, inverse_width, epsilon, peak, q, s, scratch):
+def head_rows(rows, x, gain, size, inverse_width, epsilon, peak, q, s, scratch):
     """Normalise rows, multiply their channels, turned back, by `gain`, and quantise them (Step 7-10)."""
-    for row in range(first, end):
+    for row in range(rows):
         c = inverse_norm(x[row], row_peak(x[row]), inverse_width, epsilon, peak)
         for i in range(x.shape[1]):
             scratch[i] = np.float32(x[row, i] * c)
@@ -122,9 +122,9 @@ def head_rows(first, end, x, gain, size, inverse_width, epsilon, peak, q, s, scr
 
 
 @jit
-def mixed_rows(first, end, mixed, q, s):
+def mixed_rows(rows, mixed, q, s):
     """Quantise rows of what attention gives (Quantise 1-6)."""
-    for row in range(first, end):
+    for row in range(rows):
         s[row] = quantise_row(mixed[row], row_peak(mixed[row]), q[row])
 
 
@@ -136,18 +136,18 @@ def output(acc, s, scale):
 
 
 @jit
-def add_residual(first, end, x, acc, s, scales):
+def add_residual(rows, x, acc, s, scales):
     """Add a product's output to the residual rows `x` (Linear 2-5, Residual)."""
-    for row in range(first, end):
+    for row in range(rows):
         for i in range(x.shape[1]):
             x[row, i] = clamped(np.float32(x[row, i] + output(acc[row, i], s[row], scales[i])), RESIDUAL_BOUND)
 
 
 @jit
-def gate_rows(first, end, acc, size, s, scales, q, scratch):
+def gate_rows(rows, acc, size, s, scales, q, scratch):
     """Quantise silu(gate) * up, turned, of rows of `acc` ``[R, 2 hidden]`` (Gate 1-11), `s` updated."""
     hidden = q.shape[1]
-    for row in range(first, end):
+    for row in range(rows):
         scale = s[row]
         for i in range(hidden):
             g = output(acc[row, i], scale, scales[i])

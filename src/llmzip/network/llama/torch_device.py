@@ -57,7 +57,6 @@ class TorchLlama:
     """The weights on a torch device; may be shared between sessions and threads."""
 
     segment_rows = 512
-    teams = False
 
     def __init__(self, weights: LlamaWeights, device: str):
         require_exact_products()
@@ -81,7 +80,7 @@ class TorchLlama:
         parts = (layer.attention_in, layer.attention_out, layer.mlp_in, layer.mlp_out)
         return [_Linear(part, self.device) for part in parts]
 
-    def session(self, lanes: int, *, recheck: bool = False, threads: int = 1) -> TorchLlamaSession:  # noqa: ARG002
+    def session(self, lanes: int, *, recheck: bool = False) -> TorchLlamaSession:  # noqa: ARG002
         """Return a fresh state for `lanes` texts; other devices' products are not recomputed."""
         return TorchLlamaSession(self, lanes)
 
@@ -148,9 +147,6 @@ class TorchLlamaSession:
         for row in range(ids.size):
             rows.likeliest[row] = sum_clusters(rows.frequencies[row], starts, rows.sums[row])
         return found
-
-    def close(self) -> None:
-        """Do nothing: no thread of its own works on it."""
 
     def _inverse_norm(self, x: Tensor) -> Tensor:
         """Return 1 / sqrt(mean of squares + epsilon) ``[..., 1]`` (Norm 1-12)."""
