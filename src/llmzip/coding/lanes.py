@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 
-# (tokens, lanes for a frame of at least that many tokens). More lanes make decoding faster and files larger: each
-# starts cold, and the text just before it is in another lane. That costs a small model about 2 % from 1 to 8 and 1 %
-# more to 32 (docs/experiments/2026-11-24-lanes.md), a published one some 20 bytes each; but it gains more, as its
-# weights do not stay in caches (docs/experiments/2026-11-27-pretrained.md).
+# (tokens, lanes for a frame of at least that many tokens). More lanes make decoding faster and files larger, by about
+# 2 % from 1 to 8 and 1 % more to 32: each starts cold, and the text just before it is in another lane
+# (docs/experiments/2026-11-24-lanes.md).
 LANES_FROM_TOKENS = ((1 << 22, 64), (1 << 20, 32), (1 << 17, 16), (1 << 16, 8), (1 << 14, 4), (1 << 12, 2), (0, 1))
-LANES_OF_PUBLISHED = ((1 << 20, 32), (1 << 16, 16), (1 << 14, 8), (1 << 12, 4), (1 << 11, 2), (0, 1))
+# With a published model a lane costs about 20 bytes, and steps take long, as weights come from memory: by bytes, so that
+# text takes the same time in any language (docs/experiments/2026-11-27-pretrained.md).
+LANES_OF_PUBLISHED_FROM_BYTES = ((1 << 22, 32), (1 << 18, 16), (1 << 16, 8), (1 << 15, 4), (0, 1))
 MAX_LANES = 64
 
 
-def lanes_for(tokens: int, *, published: bool = False) -> int:
-    """Return the number of lanes for a frame of `tokens` tokens, a power of two; `published`: for such a model."""
-    table = LANES_OF_PUBLISHED if published else LANES_FROM_TOKENS
-    return next(lanes for least, lanes in table if tokens >= least)
+def lanes_for(tokens: int) -> int:
+    """Return the number of lanes for a frame of `tokens` tokens, a power of two."""
+    return next(lanes for least, lanes in LANES_FROM_TOKENS if tokens >= least)
+
+
+def lanes_of_published(size: int) -> int:
+    """Return the number of lanes for a frame of `size` bytes with a published model, a power of two."""
+    return next(lanes for least, lanes in LANES_OF_PUBLISHED_FROM_BYTES if size >= least)
 
 
 def cut(tokens: np.ndarray, lanes: int) -> np.ndarray:

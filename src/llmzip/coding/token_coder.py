@@ -125,11 +125,11 @@ class TokenCoder:
     def grid(self, data: bytes, lane_count: int | None = None) -> np.ndarray:
         """Return the tokens of `data`, cut into as many lanes as suit it, int32 ``[T, B]``."""
         tokens = self.tokenizer.encode(data)
-        return lanes.cut(tokens, lane_count or self.lanes_for(len(tokens)))
+        return lanes.cut(tokens, lane_count or self.lanes_for(data, tokens))
 
-    def lanes_for(self, tokens: int) -> int:
-        """Return the number of lanes that suit a frame of `tokens` tokens."""
-        return lanes.lanes_for(tokens, published=self._published)
+    def lanes_for(self, data: bytes, tokens: np.ndarray) -> int:
+        """Return the number of lanes that suit a frame; `tokens` are those of its content `data`."""
+        return lanes.lanes_of_published(len(data)) if self._published else lanes.lanes_for(len(tokens))
 
     def encode_frame(
         self, grid: np.ndarray, frame: FrameCoder, limit: int, progress: Progress | None = None

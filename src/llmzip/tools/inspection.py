@@ -115,7 +115,7 @@ def inspect(token_coder: TokenCoder, plain: ByteCoder, data: bytes, *, progress:
     """
     texts = token_coder.tokenizer.tokens
     ids = token_coder.tokenizer.encode(data)
-    count = token_coder.lanes_for(len(ids))
+    count = token_coder.lanes_for(data, ids)
     grid = lanes.cut(ids, count)
     without = iter(_context_bits(plain, data, [len(texts[i]) for i in ids.tolist()]))
     places = [(lane, step) for lane in range(count) for step in range(len(grid)) if grid[step, lane] >= 0]
