@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmzip.coding.lanes import LANES_FROM_TOKENS, MAX_LANES, cut, inputs_of, lanes_for
+from llmzip.coding.lanes import (
+    LANES_FROM_TOKENS,
+    LANES_OF_PUBLISHED_FROM_BYTES,
+    MAX_LANES,
+    cut,
+    inputs_of,
+    lanes_for,
+    lanes_of_published,
+)
 
 TOKENS = st.integers(1, 400)
 LANES = st.integers(1, MAX_LANES)
@@ -64,3 +72,10 @@ def test_numbers_of_lanes_are_powers_of_two_within_the_format() -> None:
     for _, lanes in LANES_FROM_TOKENS:
         assert lanes.bit_count() == 1
         assert lanes <= MAX_LANES
+
+
+@pytest.mark.parametrize(("least", "lanes"), LANES_OF_PUBLISHED_FROM_BYTES)
+def test_published_models_get_lanes_by_bytes(least: int, lanes: int) -> None:
+    assert lanes_of_published(least) == lanes
+    if least:
+        assert lanes_of_published(least - 1) < lanes

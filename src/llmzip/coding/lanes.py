@@ -12,8 +12,8 @@ import numpy as np
 # 2 % from 1 to 8 and 1 % more to 32: each starts cold, and the text just before it is in another lane
 # (docs/experiments/2026-11-24-lanes.md).
 LANES_FROM_TOKENS = ((1 << 22, 64), (1 << 20, 32), (1 << 17, 16), (1 << 16, 8), (1 << 14, 4), (1 << 12, 2), (0, 1))
-# With a published model a lane costs about 20 bytes, and steps take long, as weights come from memory: by bytes, so that
-# text takes the same time in any language (docs/experiments/2026-11-27-pretrained.md).
+# With a published model a lane costs about 20 bytes, and steps take long, as weights come from memory: by bytes, so
+# that text takes the same time in any language (docs/experiments/2026-11-27-pretrained.md).
 LANES_OF_PUBLISHED_FROM_BYTES = ((1 << 22, 32), (1 << 18, 16), (1 << 16, 8), (1 << 15, 4), (0, 1))
 MAX_LANES = 64
 
