@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from llmzip.pretrained.huggingface import NEWER
 from llmzip.vocabulary.pretokens import as_bytes
 from llmzip.vocabulary.pretokens_gpt2 import LIMIT, SPLITTINGS, pretoken_end, rules
 
@@ -65,7 +66,7 @@ def expected(text: str, splitting: str) -> list[bytes]:
     return found + pieces(text[start:])
 
 
-@pytest.mark.parametrize("splitting", SPLITTINGS)
+@pytest.mark.parametrize("splitting", ["gpt2", "gpt2-digits"])
 @given(text=TEXTS)
 @example(text="I'll  go,\n\n  he's 12 ' 've'")
 @example(text=" \t 5  5\r\n\r\n ")
@@ -74,13 +75,16 @@ def test_pretokens_are_those_of_the_regular_expression(splitting: str, text: str
 
 
 @pytest.mark.parametrize("splitting", SPLITTINGS)
-@given(text=st.text(st.sampled_from(list(" \n\t'strevmlldé狐\u3000\xa0१5½-.aZ")), max_size=40))
+@given(text=st.text(st.sampled_from(list(" \n\r\t'strevmllSTdé狐\u3000\xa0१5½-.aZ")), max_size=40))
 def test_pretokens_are_those_of_the_tokenizers_library(splitting: str, text: str) -> None:
     tokenizers = pytest.importorskip("tokenizers")
     kinds = tokenizers.pre_tokenizers
-    steps = [kinds.ByteLevel(add_prefix_space=False, use_regex=True)]
+    steps = [kinds.ByteLevel(add_prefix_space=False, use_regex=splitting.startswith("gpt2"))]
     if splitting == "gpt2-digits":
         steps.insert(0, kinds.Digits(individual_digits=True))
+    elif splitting != "gpt2":
+        pattern = NEWER.format(r"\p{N}" if splitting == "qwen2" else r"\p{N}{1,3}")
+        steps.insert(0, kinds.Split(tokenizers.Regex(pattern), "isolated"))
     spans = [span for _, span in kinds.Sequence(steps).pre_tokenize_str(text)]
     assert pretokens(text.encode(), splitting) == [text[a:b].encode() for a, b in spans]
 
@@ -93,9 +97,10 @@ def test_any_bytes_are_cut_without_loss(splitting: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("unit", [b"a", b" ", b"\xff", "狐".encode(), b"\n", b"-"])
 def test_long_runs_are_cut(unit: bytes) -> None:
-    found = pretokens(unit * 1000, "gpt2")
-    assert max(map(len, found)) <= LIMIT
-    assert b"".join(found) == unit * 1000
+    for splitting in SPLITTINGS:
+        found = pretokens(unit * 1000, splitting)
+        assert max(map(len, found)) <= LIMIT
+        assert b"".join(found) == unit * 1000
 
 
 def test_classes_are_those_of_unicode_3_2_on_every_machine() -> None:

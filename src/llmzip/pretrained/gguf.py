@@ -13,7 +13,7 @@ from llmzip.pretrained.byte_level import ranks_of, to_bytes
 from llmzip.pretrained.source import ARCHITECTURES, END, Floats, Source
 
 NORMAL = 1  # the type of tokens that stand for text
-SPLITTING = {"smollm": "gpt2-digits", "gpt-2": "gpt2"}
+SPLITTING = {"smollm": "gpt2-digits", "gpt-2": "gpt2", "llama-bpe": "llama3", "qwen2": "qwen2"}
 
 NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",

@@ -14,6 +14,10 @@ from llmzip.errors import ModelError
 from llmzip.pretrained.byte_level import ranks_of, to_bytes
 from llmzip.pretrained.source import ARCHITECTURES, END, Floats, Source
 
+NEWER = (  # the rule of Llama 3 and Qwen2, but for how many digits go together
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -141,4 +145,9 @@ def _splitting(tokenizer: dict[str, Any]) -> str:
         return "gpt2"
     if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
         return "gpt2-digits"
+    if kinds == ["Split", "ByteLevel"] and steps[0].get("behavior") == "Isolated":
+        pattern = steps[0].get("pattern", {}).get("Regex")
+        for splitting, digits in (("qwen2", r"\p{N}"), ("llama3", r"\p{N}{1,3}")):
+            if pattern == NEWER.format(digits):
+                return splitting
     raise ModelError(f"its tokenizer cuts text by rules that llmzip does not know ({', '.join(map(str, kinds))})")

@@ -4,7 +4,10 @@ r"""Cut bytes into pre-tokens as the vocabularies of published models expect it.
 
     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 
-with Unicode's letters, numbers and blanks. ``gpt2-digits`` cuts every number character off first (SmolLM2).
+with Unicode's letters, numbers and blanks. ``gpt2-digits`` cuts every number character off first (SmolLM2). ``llama3``
+(Llama 3, Grattafiori et al. 2024) and ``qwen2``, with single digits (Yang et al. 2024), are
+
+    (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 
 The categories are those of Unicode 3.2, which Python keeps unchanged: characters that came later are no letters here,
 on every machine. Bytes that are no UTF-8 are neither letters, numbers nor blanks. A run longer than `LIMIT` is cut. All
@@ -23,7 +26,7 @@ from llmzip.jit import jit
 from llmzip.vocabulary.pretokens import Bytes, Int
 
 LIMIT = 96  # the longest pre-token in bytes
-SPLITTINGS = ("gpt2", "gpt2-digits")
+SPLITTINGS = ("gpt2", "gpt2-digits", "llama3", "qwen2")
 TABLE = 0x30000  # code points beyond it are of no class but OTHER
 OTHER, LETTER, NUMBER, BLANK = range(4)
 
@@ -33,18 +36,20 @@ class Rules(NamedTuple):
 
     Attributes:
         classes: uint8[TABLE], the class of each code point; empty for the rules of llmzip.vocabulary.pretokens.
-        single_digits: whether every number character is a pre-token of its own.
+        digits: the most number characters in a pre-token.
+        newer: whether the rules are those of Llama 3, not GPT-2's.
     """
 
     classes: Bytes
-    single_digits: bool
+    digits: int
+    newer: bool
 
 
 @functools.cache
 def rules(splitting: str) -> Rules:
     """Return the rules of a splitting."""
     if splitting not in SPLITTINGS:
-        return Rules(np.zeros(0, np.uint8), False)
+        return Rules(np.zeros(0, np.uint8), LIMIT, False)
     classes = np.zeros(TABLE, np.uint8)
     for code in range(TABLE):
         kind = ucd_3_2_0.category(chr(code))[0]
@@ -52,7 +57,8 @@ def rules(splitting: str) -> Rules:
             classes[code] = LETTER if kind == "L" else NUMBER
         elif chr(code).isspace() and not 0x1C <= code <= 0x1F:
             classes[code] = BLANK
-    return Rules(classes, splitting == "gpt2-digits")
+    digits = {"gpt2-digits": 1, "qwen2": 1, "llama3": 3}.get(splitting, LIMIT)
+    return Rules(classes, digits, splitting in ("llama3", "qwen2"))
 
 
 @jit
@@ -74,27 +80,83 @@ def _character(data: Bytes, i: Int, classes: Bytes) -> tuple[Int, Int]:
 
 
 @jit
-def _contraction(data: Bytes, i: Int) -> Int:
+def _contraction(data: Bytes, i: Int, either_case: bool) -> Int:
     """Return the number of bytes of the contraction that starts at *i*, 0 for none."""
     if data[i] != 0x27 or i + 1 >= data.size:
         return 0
-    a = data[i + 1]
+    case = 0x20 if either_case else 0
+    a = data[i + 1] | case
     if a == 0x73 or a == 0x74 or a == 0x6D or a == 0x64:  # s t m d
         return 2
     if i + 2 < data.size:
-        b = data[i + 2]
+        b = data[i + 2] | case
         if (a == 0x72 and b == 0x65) or (a == 0x76 and b == 0x65) or (a == 0x6C and b == 0x6C):  # re ve ll
             return 3
     return 0
 
 
 @jit
+def _run_end(data: Bytes, i: Int, cap: Int, kind: Int, classes: Bytes, most: Int) -> Int:
+    """Return the end of the characters of a class from *i* on, *most* at most."""
+    count = 0
+    while i < cap and count < most:
+        other, width = _character(data, i, classes)
+        if other != kind or i + width > cap:
+            break
+        i += width
+        count += 1
+    return i
+
+
+@jit
+def _newer_end(data: Bytes, start: Int, rules: Rules) -> Int:
+    """Return the end of the pre-token that begins at *start*, by the rules of Llama 3."""
+    classes = rules.classes
+    cap = min(data.size, start + LIMIT)
+    short = _contraction(data, start, True)
+    if short:
+        return start + short
+    kind, first = _character(data, start, classes)
+    if kind == LETTER:
+        return _run_end(data, start, cap, LETTER, classes, LIMIT)
+    if kind == NUMBER:
+        return _run_end(data, start, cap, NUMBER, classes, rules.digits)
+    following, second = np.int64(-1), start + first
+    if second < cap:
+        following, _ = _character(data, second, classes)
+    line_end = data[start] == 0x0A or data[start] == 0x0D
+    if following == LETTER and not line_end:
+        end = _run_end(data, second, cap, LETTER, classes, LIMIT)
+        return end if end > second else second
+    if kind == OTHER or (data[start] == 0x20 and following == OTHER):
+        end = _run_end(data, start if kind == OTHER else second, cap, OTHER, classes, LIMIT)
+        while end > start and end < cap and (data[end] == 0x0A or data[end] == 0x0D):
+            end += 1
+        return max(end, start + first)
+    # Blanks: up to the last line end among them; else all but the last, which goes with what follows.
+    end, last, after_line = start, start, start
+    while end < cap:
+        other, width = _character(data, end, classes)
+        if other != BLANK or end + width > cap:
+            break
+        last = end
+        end += width
+        if data[last] == 0x0A or data[last] == 0x0D:
+            after_line = end
+    if after_line > start:
+        return after_line
+    return last if end < data.size and last > start and end < cap else max(end, start + first)
+
+
+@jit
 def pretoken_end(data: Bytes, start: Int, rules: Rules) -> Int:
     """Return the end of the pre-token that begins at *start*, which is below data.size."""
-    classes, single = rules.classes, rules.single_digits
+    if rules.newer:
+        return _newer_end(data, start, rules)
+    classes, single = rules.classes, rules.digits == 1
     size = data.size
     cap = min(size, start + LIMIT)
-    short = _contraction(data, start)
+    short = _contraction(data, start, False)
     if short:
         return start + short
     kind, width = _character(data, start, classes)
