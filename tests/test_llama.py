@@ -24,7 +24,7 @@ from llmzip.network.llama import forward
 from llmzip.network.llama.forward import LlamaNetwork
 from llmzip.network.llama.torch_device import TorchLlama
 from llmzip.network.llama.turn import turn, turned_at_once
-from llmzip.network.llama.weights import LlamaWeights
+from llmzip.network.llama.weights import LlamaWeights, Shape
 from llmzip.pretrained import build, convert
 from llmzip.pretrained.reference import Reference
 from llmzip.pretrained.source import Source
@@ -243,3 +243,23 @@ def test_unsound_models_are_refused(published, part: str, wrong, message: str) -
     header = json.loads(data[8 : 8 + size])["__metadata__"]
     with pytest.raises(ModelError, match=message):
         parse(save(tensors, header))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"segment": 1016},
+        {"segment": 12},
+        {"head_width": 2048},
+        {"head_width": 24},
+        {"kv_heads": 3},
+        {"hidden": 32768},
+        {"width": 0},
+        {"hidden": 33},
+    ],
+)
+def test_sizes_whose_sums_could_overflow_are_refused(wrong: dict[str, int]) -> None:
+    sizes = {"width": 64, "heads": 4, "kv_heads": 2, "head_width": 16, "hidden": 96, "segment": 1008}
+    Shape(**sizes)
+    with pytest.raises(ModelError, match="not supported"):
+        Shape(**(sizes | wrong))

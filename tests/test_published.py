@@ -396,3 +396,27 @@ def test_files_that_take_minutes_are_announced(tmp_path) -> None:
     assert large.warning(100_000) is None
     assert Compression(threads=2).warning(10**9) is None
     assert Compression(model="nowhere", threads=2).warning(10**9) is None
+
+
+def test_random_access_reads_frames_of_a_published_model(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ByteCoder, "encode", lambda *_, **__: None)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(build.build(build.read(write_folder(tmp_path / "model"))))
+    file = tmp_path / "text.lz"
+    with llmzip.open(file, "wb", model=str(path)) as out:
+        out.write(TEXT)
+    assert llmzip.get_frame_info(file.read_bytes()).model != "none"
+    with llmzip.open(file, "rb", model=str(path)) as source:
+        source.seek(700)
+        assert source.read(50) == TEXT[700:750]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_archives_do_not_depend_on_threads_or_device(tmp_path, threads: int) -> None:
+    model = parse(build.build(build.read(write_folder(tmp_path / "model"))))
+    expected = TokenCoder(model, backend="int16").encode(TEXT, lane_count=4, capacity=2 * len(TEXT))
+    assert TokenCoder(model, threads=threads).encode(TEXT, lane_count=4, capacity=2 * len(TEXT)) == expected
+    assert TokenCoder(model, threads=threads).decode(expected.payload, expected.lane_bytes) == TEXT
+    elsewhere = TokenCoder(model, threads=threads, device="cpu:0")
+    assert elsewhere.encode(TEXT, lane_count=4, capacity=2 * len(TEXT)) == expected
+    assert elsewhere.decode(expected.payload, expected.lane_bytes) == TEXT

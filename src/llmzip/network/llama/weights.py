@@ -14,6 +14,8 @@ from llmzip.network.weights import Matrix, check_vector
 WEIGHT_PEAK = 127
 SINKS = 16  # tokens at the beginning of a lane that stay in the window for ever
 MOST_COLUMNS = 16384  # of a matrix: products of 8 by 8 bits stay within int32
+MOST_HEAD_WIDTH = 1024  # products of 12 by 8 bits stay within int32
+MOST_SEGMENT = 1008  # the sum of a row's weights, 2^20 at most each, stays within int32
 MOST_VOCABULARY = 1 << 18  # the sum of all frequencies stays below 2^44
 
 
@@ -39,7 +41,9 @@ class Shape:
         sizes = [getattr(self, each.name) for each in fields(self)]
         if min(sizes) < 1 or max(self.width, self.hidden, self.heads * self.head_width) > MOST_COLUMNS:
             raise ModelError(f"the model's sizes are not supported: {self}")
-        if self.heads % self.kv_heads or self.head_width % 16 or self.segment % 8 or self.segment > 1 << 14:
+        if self.heads % self.kv_heads or self.head_width % 16 or self.head_width > MOST_HEAD_WIDTH:
+            raise ModelError(f"the model's attention is not supported: {self}")
+        if self.segment % 8 or self.segment > MOST_SEGMENT:
             raise ModelError(f"the model's attention is not supported: {self}")
         if self.width % 2 or self.hidden % 2:
             raise ModelError(f"the model's width {self.width} or hidden width {self.hidden} is not supported")
