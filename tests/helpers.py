@@ -29,6 +29,7 @@ OTHER_DIGEST = hashlib.sha256(b"another model").digest()
 ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith("LLMZIP_")},
     "PYTHONPATH": os.pathsep.join([str(Path(llmzip.__file__).parents[1]), str(Path(__file__).parent)]),
+    "XDG_DATA_HOME": "/nowhere",  # the models of who runs the tests stay out of them
     "NUMBA_DISABLE_JIT": "1",  # nothing to compile, so nothing to say about it
 }
 COMMAND = [sys.executable, "-c", "import helpers; helpers.main()"]

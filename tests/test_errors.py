@@ -175,6 +175,8 @@ def test_models_that_are_not_here():
     Path("text").write_bytes(TEXT)
     expect("unknown model of an archive", run("decompress", "foreign.lz", command=REAL))
     expect("unknown model asked for", run("compress", "-m", "nosuch", "text", command=REAL))
+    expect("published model asked for", run("compress", "-m", "large", "text", command=REAL))
+    expect("import of something else", run("models", "import", "text", command=REAL))
     assert sorted(os.listdir()) == ["foreign.lz", "text"]
 
 
