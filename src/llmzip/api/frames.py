@@ -151,6 +151,7 @@ class FrameEncoder:
         published = self.model is not None and self.model.published
         self._choose = model is None or published
         self._sample = CHOICE_BYTES_OF_PUBLISHED if published else CHOICE_BYTES
+        self._sample_lanes = 2 if published else None  # one would leave a second thread nothing to do
         self._device, self._progress = device, TotalProgress(progress)
 
     def encode(self, content: bytes, threads: int) -> CodedFrame:
@@ -182,7 +183,7 @@ class FrameEncoder:
         sample = content[middle : middle + self._sample]
 
         def sizes(text: bytes) -> tuple[int, int]:
-            coded, plain = token_coder.encode(text), _byte_coder()[0].encode(text)
+            coded, plain = token_coder.encode(text, lane_count=self._sample_lanes), _byte_coder()[0].encode(text)
             return len(coded.payload if coded else text), len(plain or text)
 
         coded, plain = sizes(sample)
