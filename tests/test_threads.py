@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmzip
-from llmzip.coding import threads
+from llmzip import threads
 from llmzip.coding.lanes import MAX_LANES
 from llmzip.threads import Worker, groups_of, start_all
 
