@@ -170,6 +170,7 @@ REFUSED = {
     ),
     "sizes that are text": (damage_config(num_attention_heads="four"), "its sizes cannot be imported"),
     "sizes of another model": (damage_config(hidden_size=128), "wrong shape"),
+    "more than a gibibyte": (damage_config(num_hidden_layers=60_000), "larger than 1 GiB"),
     "fewer layers than none": (damage_config(num_hidden_layers=0), "its sizes cannot be imported"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),
     "another tokenizer": (damage_tokenizer(lambda t: t["model"].update(type="Unigram")), "not byte-level"),

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from llmzip.coding.progress import Progress
 from llmzip.errors import ModelError
+from llmzip.model.registry import MAX_FILE_BYTES
 from llmzip.network.llama.turn import turned_at_once
-from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaLayer, LlamaWeights, Shape
+from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaLayer, LlamaWeights, Shape, layer_shapes
 from llmzip.network.weights import Matrix
 from llmzip.pretrained.rotations import rotations
 from llmzip.pretrained.source import Floats, Source
@@ -75,8 +76,9 @@ def convert(
     scaled inside the matrices here, and of the last norm.
     """
     shape = Shape(source.width, source.heads, source.kv_heads, source.head_width, source.hidden, SEGMENT)
-    if source.layers < 1:
-        raise ModelError("the model has no layers")
+    each = sum(math.prod(size) for size in layer_shapes(shape).values())
+    if source.layers * each + len(rows) * source.width * (1 if source.tied else 2) > MAX_FILE_BYTES:
+        raise ModelError(f"its import would be larger than {MAX_FILE_BYTES >> 30} GiB, the most that a model may have")
     known = rows >= 0
 
     def of_tokens(table: Floats, others: Floats) -> Matrix:
