@@ -32,7 +32,7 @@ QWEN2 = LLAMA | {
     "model_type": "qwen2",
     "num_key_value_heads": 1,
     "hidden_size": 96,
-    "head_dim": 24 * 2,
+    "head_dim": 48,
     "num_attention_heads": 2,
 }
 KINDS = {"llama": LLAMA, "untied": LLAMA | {"tie_word_embeddings": False}, "qwen2": QWEN2}

