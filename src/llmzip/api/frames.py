@@ -236,19 +236,24 @@ class FrameDecoder:
         archive = frame.archive or ArchiveHeader()
         return registry.memory_of(archive.number, archive.model_id)
 
+    def _needed(self, frame: Frame) -> int:
+        """Return the memory in bytes, about, that decoding a frame takes; looks for its model's file."""
+        header = frame.header
+        if header.kind == STORED:
+            return layout.PROGRAM_BYTES + 2 * header.size
+        return layout.needed(header.size, model=self.model_bytes(frame) if header.kind == MODEL else 0)
+
     def admit(self, frame: Frame) -> None:
         """Raise LimitError if the caller does not allow what decoding the frame takes or gives.
 
         A model that was named must exist, even if this frame needs none.
         """
-        header = frame.header
-        need = layout.needed(header.size, model=self.model_bytes(frame) if header.kind == MODEL else 0)
-        if header.kind == STORED:
-            need = layout.PROGRAM_BYTES + 2 * header.size
-        if self._memlimit is not None and need > self._memlimit:
-            raise LimitError(
-                f"takes about {need} bytes of memory, over the limit of {self._memlimit} (raise --memlimit)"
-            )
+        if self._memlimit is not None:
+            need = self._needed(frame)
+            if need > self._memlimit:
+                raise LimitError(
+                    f"takes about {need} bytes of memory, over the limit of {self._memlimit} (raise --memlimit)"
+                )
         self._size += frame.header.size
         if self._max_size is not None and self._size > self._max_size:
             raise LimitError(f"holds more than {self._max_size} bytes of content, which is the limit")

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +250,7 @@ def _weights_from(tensors: dict[str, np.ndarray], info: dict[str, Any]) -> Weigh
 
 
 def _build(tensors: dict[str, np.ndarray], info: dict[str, Any], digest: bytes) -> Model:
-    def integers(name: str, kind: type[np.integer]) -> np.ndarray:
-        return _integers(tensors, name, kind)
-
+    integers = partial(_integers, tensors)
     weights: AnyWeights
     if info.get("arch") == llama_tensors.ARCH:
         integers("head.cluster.starts", np.int32)

@@ -78,18 +78,28 @@ def clamped(x, bound):
 
 
 @inlined
-def quantise_to(peak, u, q):
-    """Write int16 `q` in [-peak, peak] for the float32 row `u` and return its scale (Quantise 1-6)."""
+def row_peak(u):
+    """Return max |u|, at least SMALLEST (Quantise 1-2)."""
     m = absmax(u)
-    if m < SMALLEST:
-        m = SMALLEST
+    return SMALLEST if m < SMALLEST else m
+
+
+@inlined
+def quantise_by(peak, u, m, q):
+    """Write int16 `q` in [-peak, peak] for a row whose peak `m` is and return its scale (Quantise 3-6)."""
     r = np.float32(peak / m)
     for i in range(u.shape[0]):
         q[i] = np.int16(rounded(np.float32(u[i] * r)))
     return np.float32(m * np.float32(ONE / peak))
 
 
-@jit
+@inlined
+def quantise_to(peak, u, q):
+    """Write int16 `q` in [-peak, peak] for the float32 row `u` and return its scale (Quantise 1-6)."""
+    return quantise_by(peak, u, row_peak(u), q)
+
+
+@inlined
 def quantise_row(u, q):
     """Write int16 `q` in [-127, 127], as every product but the head's reads it, and return its scale."""
     return quantise_to(PEAK, u, q)
@@ -98,10 +108,7 @@ def quantise_row(u, q):
 @jit
 def normalise_row(x, inverse_width, n):
     """Write `n` = `x` divided by its root mean square (Normalise 1-11)."""
-    m = absmax(x)
-    if m < SMALLEST:
-        m = SMALLEST
-    r = np.float32(NORM_PEAK / m)
+    r = np.float32(NORM_PEAK / row_peak(x))
     total = np.int32(0)
     for i in range(x.shape[0]):
         k = rounded(np.float32(x[i] * r))

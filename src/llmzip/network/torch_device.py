@@ -40,16 +40,18 @@ LINEAR_BOUND = float(kernels.LINEAR_BOUND)
 RESIDUAL_BOUND = float(kernels.RESIDUAL_BOUND)
 
 
-class _Product:
+class Product:
     """Multiply exactly: a float32 product carrying integers, over blocks of K whose sums stay below 2^24."""
 
-    def __init__(self, matrix: Matrix, device: torch.device):
+    def __init__(self, matrix: Matrix, device: torch.device, block: int = K_BLOCK):
+        self.block = block
         weight = torch.from_numpy(matrix.q).to(device, torch.float32).t().contiguous()
-        self.blocks = weight.split(K_BLOCK)
+        self.blocks = weight.split(block)
         self.scale = torch.from_numpy(matrix.scale).to(device)
 
     def __call__(self, q: Tensor) -> Tensor:
-        parts = zip(q.to(torch.float32).split(K_BLOCK, -1), self.blocks, strict=True)
+        """Return int32 sums for rows of whole numbers."""
+        parts = zip(q.to(torch.float32).split(self.block, -1), self.blocks, strict=True)
         return torch.stack([(a @ b).to(torch.int32) for a, b in parts]).sum(0, dtype=torch.int32)
 
     def linear(self, q: Tensor, s: Tensor) -> Tensor:
@@ -81,10 +83,10 @@ class TorchNetwork:
         self.layers = []
         gated: Any = weights.layers
         for layer in gated:
-            products = [_Product(m, self.device) for m in layer.matrices()]
+            products = [Product(m, self.device) for m in layer.matrices()]
             vectors = [layer.token_shift, layer.forget_bias, layer.channel_shift]
             self.layers.append((products, [torch.from_numpy(v).to(self.device) for v in vectors]))
-        self.head = _Product(weights.head_cluster, self.device)
+        self.head = Product(weights.head_cluster, self.device)
 
     def session(self, lanes: int, *, recheck: bool = False) -> TorchSession:  # noqa: ARG002
         """Return a fresh state for `lanes` texts; other devices' products are not recomputed."""

@@ -11,12 +11,11 @@ from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import ModelError
 from llmzip.model.file import Model
 from llmzip.pretrained.convert import vocabulary
-from llmzip.pretrained.reference import Reference
+from llmzip.pretrained.reference import Reference, groups_of_lanes
 from llmzip.pretrained.source import Source
-from llmzip.tools.token_probabilities import TokenProbabilities
+from llmzip.tools.token_probabilities import bits_of
 
 TOKENS_PER_LANE = 512  # of those that networks are compared with: no window moves on
-STEPS = 16
 
 NOT_MEASURED = "Not measured (`llmzip models import --measure FILE` does).\n"
 
@@ -52,12 +51,5 @@ def compare(source: Source, coder: TokenCoder, data: bytes) -> tuple[float, floa
     known = np.append(rows, source.start)  # -1 for bytes that the source does not know: they cost nothing there
     targets = np.where(grid >= 0, known[grid], -1)
     floating = Reference(source, len(grid)).bits(np.maximum(known[inputs], 0), targets)
-    probabilities, exact = TokenProbabilities(coder), 0.0
-    for lane in range(grid.shape[1]):
-        session = coder.session(1)
-        for at in range(0, len(grid), STEPS):
-            found = probabilities.of(session.run(np.ascontiguousarray(inputs[at : at + STEPS, lane : lane + 1])))
-            column = targets[at : at + STEPS, lane] >= 0
-            chosen = grid[at : at + STEPS, lane][column]
-            exact -= float(np.log2(found[column, 0][np.arange(len(chosen)), chosen]).sum())
+    exact = sum(bits_of(coder, grid[:, part], targets[:, part] >= 0) for part in groups_of_lanes(grid.shape[1]))
     return floating / len(data), exact / len(data)

@@ -67,7 +67,7 @@ class Reference:
     def bits(self, inputs: np.ndarray, targets: np.ndarray) -> float:
         """Return what `targets` int ``[T, B]`` cost after `inputs`, both rows of the embedding; -1 costs nothing."""
         total = 0.0
-        for part in _groups(inputs.shape[1]):
+        for part in groups_of_lanes(inputs.shape[1]):
             logits = self.logits(torch.from_numpy(np.ascontiguousarray(inputs[:, part].T.astype(np.int64))))
             wanted = torch.from_numpy(np.ascontiguousarray(targets[:, part].T.astype(np.int64)))
             total += float(
@@ -76,6 +76,7 @@ class Reference:
         return total / math.log(2)
 
 
-def _groups(lanes: int) -> Iterator[slice]:
+def groups_of_lanes(lanes: int) -> Iterator[slice]:
+    """Yield groups of lanes to run at once: all of a long text would take too much memory."""
     for at in range(0, lanes, LANES_AT_ONCE):
         yield slice(at, at + LANES_AT_ONCE)

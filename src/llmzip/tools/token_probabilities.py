@@ -58,11 +58,16 @@ class TokenProbabilities:
 def exact_bits(token_coder: TokenCoder, data: bytes, lanes: int = 16) -> float:
     """Return what the exact network alone would pay for `data`, without the mixer."""
     grid = cut(token_coder.tokenizer.encode(data), lanes)
+    return bits_of(token_coder, grid, grid >= 0)
+
+
+def bits_of(token_coder: TokenCoder, grid: np.ndarray, counted: np.ndarray) -> float:
+    """Return what the exact network alone would pay for those tokens of a grid int32 ``[T, B]`` that are `counted`."""
+    lanes = grid.shape[1]
     session, inputs = token_coder.session(lanes), inputs_of(grid, token_coder.bos)
     probabilities, bits, steps = TokenProbabilities(token_coder), 0.0, max(1, ROWS // lanes)
     for at in range(0, len(grid), steps):
-        tokens = grid[at : at + steps]
         rows = probabilities.of(session.run(np.ascontiguousarray(inputs[at : at + steps])))
-        coded = tokens >= 0
-        bits -= float(np.log2(rows[coded, tokens[coded]]).sum())
+        chosen = counted[at : at + steps]
+        bits -= float(np.log2(rows[chosen, grid[at : at + steps][chosen]]).sum())
     return bits

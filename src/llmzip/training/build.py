@@ -27,7 +27,6 @@ from llmzip.atomic_output import check_target, output_file
 from llmzip.errors import FileError
 from llmzip.model import registry
 from llmzip.model.file import Model, dump, parse
-from llmzip.network.llama.weights import LlamaWeights
 from llmzip.tools import selftest
 from llmzip.training import card, plot
 from llmzip.training.adaptation import adapt
@@ -54,7 +53,7 @@ COUNTED_TOKENS = 30_000_000  # are enough to know how often each token occurs
 def build(request: Request) -> None:
     """Train as requested; raises FileError, ModelError and OSError for what is the user's to mend."""
     base = registry.load(request.base) if request.base else None
-    if base and isinstance(base.weights, LlamaWeights):
+    if base and base.published:
         line = adapt(request, base)
         if not request.quiet:
             print(f"adapted: {line}", file=sys.stderr)

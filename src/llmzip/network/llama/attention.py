@@ -14,18 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmzip.jit import inlined, jit, unowned
-from llmzip.network.kernels import SMALLEST, clamped, quantise_to, rounded
-from llmzip.network.llama.kernels import (
-    CACHE_PEAK,
-    DEEPEST,
-    QUERY_PEAK,
-    SCORE_BITS,
-    SCORE_BOUND,
-    SCORE_UNIT,
-    WEIGHT_ONE,
-    exp2_below,
-    output,
-)
+from llmzip.network.kernels import SMALLEST, quantise_row, quantise_to, rounded
+from llmzip.network.llama.kernels import QUERY_PEAK, WEIGHT_ONE, output, power_below
 from llmzip.network.llama.weights import SINKS, Shape
 from llmzip.network.matmul_int16 import COLUMNS, PAIR, part_product
 
@@ -142,11 +132,11 @@ def take_in(acc, s, scales, bias, at, slot, net, window, work, own, r):
         elif head < heads + groups:
             rotate(row, cosine, sine, np.float32(1.0), turned)
             group = head - heads
-            window.key_scales[layer, lane, group, slot] = quantise_to(CACHE_PEAK, turned, narrow)
+            window.key_scales[layer, lane, group, slot] = quantise_row(turned, narrow)
             put_key(narrow, slot, unowned(window.keys[layer, lane, group]))
         else:
             group = head - heads - groups
-            scale = quantise_to(CACHE_PEAK, row, narrow)
+            scale = quantise_row(row, narrow)
             put_value(narrow, slot, unowned(window.values[layer, lane, group]))
             window.value_scales[layer, lane, group, slot] = scale
 
@@ -169,6 +159,13 @@ def put_value(value, slot, values):
             values[block, pair, i, odd] = value[block * COLUMNS + i]
 
 
+@inlined
+def follow_peak(peaks, scales, slot):
+    """Write the largest scale up to a slot, at least SMALLEST, behind the one before (Attend 7)."""
+    before = peaks[slot - 1] if slot > 0 else SMALLEST
+    peaks[slot] = scales[slot] if scales[slot] > before else before
+
+
 @jit
 def weigh(scores, scale, key_scales, visible, value_scales, value_peak, weights):
     """Turn one row's integer scores into the weights of the values, int16 with a sum of about 2^15 (Weigh 2-15).
@@ -177,18 +174,12 @@ def weigh(scores, scale, key_scales, visible, value_scales, value_peak, weights)
     """
     peak = np.int32(-(1 << 30))
     for t in range(visible):
-        x = np.float32(np.float32(scores[t]) * scale)
-        x = clamped(np.float32(x * key_scales[t]), SCORE_BOUND)
-        score = rounded(x)
+        score = rounded(output(scores[t], scale, key_scales[t]))
         scores[t] = score
         peak = score if score > peak else peak
     total = np.int32(0)
     for t in range(visible):
-        below = np.int32(peak - scores[t])
-        n = np.int32(below >> SCORE_BITS)
-        n = np.int32(DEEPEST) if n > DEEPEST else n
-        f = np.float32(np.float32(below & np.int32(4095)) * SCORE_UNIT)
-        weight = np.int32(np.float32(exp2_below(f) * WEIGHT_ONE)) >> n
+        weight = power_below(np.int32(peak - scores[t]), WEIGHT_ONE)
         scores[t] = weight
         total += weight
     share = np.float32(SHARE_ONE / np.float32(total))
@@ -225,8 +216,7 @@ def attend(at, slot, steps, lanes, window, work, own):
     value_scales = unowned(window.value_scales[layer, lane, group])
     value_peaks = unowned(window.value_peaks[layer, lane, group])
     for t in range(slot, visible):
-        before = value_peaks[t - 1] if t > 0 else SMALLEST
-        value_peaks[t] = value_scales[t] if value_scales[t] > before else before
+        follow_peak(value_peaks, value_scales, t)
     part_product(steps * each, gathered, keys, blocks, width // PAIR, scores)
     for t in range(steps):
         seen = slot + t + 1
@@ -266,11 +256,10 @@ def move_on(segment, net, window, own):
                         key = keys[old // COLUMNS, i // PAIR, old % COLUMNS, i % PAIR]
                         row[i] = np.float32(np.float32(key) * scales[old])
                     rotate(row, cosine, sine, np.float32(-1.0), turned)
-                    scales[slot] = quantise_to(CACHE_PEAK, turned, narrow)
+                    scales[slot] = quantise_row(turned, narrow)
                     put_key(narrow, slot, keys)
                     for i in range(width):
                         narrow[i] = values[i // COLUMNS, old // PAIR, i % COLUMNS, old % PAIR]
                     put_value(narrow, slot, values)
                     value_scales[slot] = value_scales[old]
-                    before = peaks[slot - 1]
-                    peaks[slot] = value_scales[slot] if value_scales[slot] > before else before
+                    follow_peak(peaks, value_scales, slot)

@@ -10,16 +10,12 @@ import math
 import numpy as np
 
 from llmzip.jit import inlined, jit
-from llmzip.network.kernels import ONE, SMALLEST, ZERO, absmax, clamped, rounded
+from llmzip.network.kernels import ONE, PEAK, SMALLEST, ZERO, clamped, quantise_by, quantise_row, rounded, row_peak
 from llmzip.network.llama.turn import turn
 
-PEAK = np.float32(127.0)  # of activations
-UNIT = np.float32(ONE / PEAK)
 QUERY_PEAK = np.float32(2047.0)
-CACHE_PEAK = np.float32(127.0)  # of keys and values in the window
-BOUND = np.float32(2.0**20)  # of a product's output
+BOUND = np.float32(2.0**20)  # of a product's output, scores included
 RESIDUAL_BOUND = np.float32(2.0**22)
-SCORE_BOUND = np.float32(2.0**20)
 SCORE_BITS = 12  # a score counts 2^-12 of a power of two
 SCORE_UNIT = np.float32(2.0**-SCORE_BITS)
 DEEPEST = 31  # powers of two below the largest at which a weight or frequency ends
@@ -50,6 +46,22 @@ def exp2_below(fraction):
     return np.float32(p + C0)
 
 
+@inlined
+def power_below(below, one):
+    """Return `one` * 2^-(`below` / 4096), cut to int32; `below` int32 is not negative (Power 1-5)."""
+    n = np.int32(below >> SCORE_BITS)
+    n = np.int32(DEEPEST) if n > DEEPEST else n
+    f = np.float32(np.float32(below & np.int32(4095)) * SCORE_UNIT)
+    return np.int32(np.float32(exp2_below(f) * one)) >> n
+
+
+@inlined
+def output(acc, s, scale):
+    """Return a product's output, clamped (Linear 2-5)."""
+    y = np.float32(np.float32(acc) * s)
+    return clamped(np.float32(y * scale), BOUND)
+
+
 def score_scale(head_width: int) -> np.float32:
     """Return what turns the product of a query and a key into a score."""
     return np.float32(UNITS_OF_NATS / np.float32(math.sqrt(head_width)))
@@ -62,13 +74,6 @@ def norm_peak(width):
     while peak * peak * width > 2147483647:
         peak -= 1
     return np.float32(peak)
-
-
-@inlined
-def row_peak(x):
-    """Return max |x|, at least SMALLEST."""
-    m = absmax(x)
-    return SMALLEST if m < SMALLEST else m
 
 
 @inlined
@@ -89,22 +94,13 @@ def inverse_norm(x, m, inverse_width, epsilon, peak):
     return np.float32(ONE / a)
 
 
-@inlined
-def quantise_row(x, m, q):
-    """Write int16 `q` within +-127 for a row, whose peak `m` is, and return its scale (Quantise 3-6)."""
-    r = np.float32(PEAK / m)
-    for i in range(x.shape[0]):
-        q[i] = np.int16(rounded(np.float32(x[i] * r)))
-    return np.float32(m * UNIT)
-
-
 @jit
 def norm_rows(rows, x, inverse_width, epsilon, peak, q, s):
     """Quantise rows of `x`, normalised, for a product (Norm 1-14)."""
     for row in range(rows):
         m = row_peak(x[row])
         c = inverse_norm(x[row], m, inverse_width, epsilon, peak)
-        s[row] = np.float32(quantise_row(x[row], m, q[row]) * c)
+        s[row] = np.float32(quantise_by(PEAK, x[row], m, q[row]) * c)
 
 
 @jit
@@ -118,21 +114,14 @@ def head_rows(rows, x, gain, size, inverse_width, epsilon, peak, q, s, scratch):
         for i in range(x.shape[1]):
             scratch[i] = np.float32(scratch[i] * gain[i])
         turn(scratch, size)
-        s[row] = quantise_row(scratch, row_peak(scratch), q[row])
+        s[row] = quantise_row(scratch, q[row])
 
 
 @jit
 def mixed_rows(rows, mixed, q, s):
     """Quantise rows of what attention gives (Quantise 1-6)."""
     for row in range(rows):
-        s[row] = quantise_row(mixed[row], row_peak(mixed[row]), q[row])
-
-
-@inlined
-def output(acc, s, scale):
-    """Return a product's output, clamped (Linear 2-5)."""
-    y = np.float32(np.float32(acc) * s)
-    return clamped(np.float32(y * scale), BOUND)
+        s[row] = quantise_row(mixed[row], q[row])
 
 
 @jit
@@ -162,7 +151,7 @@ def gate_rows(rows, acc, size, s, scales, q, scratch):
             y = np.float32(g * y)
             scratch[i] = np.float32(y * u)
         turn(scratch, size)
-        s[row] = quantise_row(scratch, row_peak(scratch), q[row])
+        s[row] = quantise_row(scratch, q[row])
 
 
 @jit
@@ -174,16 +163,11 @@ def frequencies(acc, s, scales, absent):
     vocab = len(scales)
     peak = np.int32(-(1 << 30))
     for i in range(vocab):
-        x = np.float32(np.float32(acc[i]) * s)
-        logit = rounded(clamped(np.float32(x * scales[i]), SCORE_BOUND))
+        logit = rounded(output(acc[i], s, scales[i]))
         acc[i] = logit
         peak = logit if logit > peak else peak
     for i in range(vocab):
-        below = np.int32(peak - acc[i])
-        n = np.int32(below >> SCORE_BITS)
-        n = np.int32(DEEPEST) if n > DEEPEST else n
-        f = np.float32(np.float32(below & np.int32(4095)) * SCORE_UNIT)
-        value = np.int32(np.float32(exp2_below(f) * FREQUENCY_ONE)) >> n
+        value = power_below(np.int32(peak - acc[i]), FREQUENCY_ONE)
         acc[i] = value if value > 1 else np.int32(1)
     for token in absent:
         acc[token] = 1

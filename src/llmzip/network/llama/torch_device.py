@@ -15,7 +15,7 @@ from llmzip.network.llama import attention, kernels
 from llmzip.network.llama.flat_head import FlatPrediction, new_prediction, sum_clusters
 from llmzip.network.llama.turn import turned_at_once
 from llmzip.network.llama.weights import SINKS, LlamaLayer, LlamaWeights
-from llmzip.network.torch_device import quantise, require_exact_products
+from llmzip.network.torch_device import Product, quantise, require_exact_products
 from llmzip.network.torch_ops import (
     absmax,
     add,
@@ -35,24 +35,6 @@ K_BLOCK = 1024  # products of 127 by 127 whose sum float32 holds exactly
 _EXP2 = (kernels.C5, kernels.C4, kernels.C3, kernels.C2, kernels.C1, kernels.C0)
 
 
-class _Linear:
-    """A matrix on a device, and the exact product with it."""
-
-    def __init__(self, matrix: Matrix, device: torch.device):
-        weight = torch.from_numpy(matrix.q.astype(np.float32)).to(device).t().contiguous()
-        self.blocks = weight.split(K_BLOCK)
-        self.scale = torch.from_numpy(matrix.scale).to(device)
-
-    def product(self, q: Tensor) -> Tensor:
-        """Return int32 sums for int32 rows."""
-        parts = zip(q.to(torch.float32).split(K_BLOCK, -1), self.blocks, strict=True)
-        return torch.stack([(a @ b).to(torch.int32) for a, b in parts]).sum(0, dtype=torch.int32)
-
-    def __call__(self, q: Tensor, s: Tensor) -> Tensor:
-        """Return the output for quantised rows with scales ``[..., 1]`` (Linear 2-5)."""
-        return clamp(multiply(multiply(to_float(self.product(q)), s), self.scale), float(kernels.BOUND))
-
-
 class TorchLlama:
     """The weights on a torch device; may be shared between sessions and threads."""
 
@@ -69,20 +51,25 @@ class TorchLlama:
         self.layers = [self._layer(layer) for layer in weights.layers]
         self.biases = [on_device(layer.attention_bias) for layer in weights.layers]
         q, scale = weights.head_matrix()
-        self.head = _Linear(Matrix(q, scale), self.device)
+        self.head = Product(Matrix(q, scale), self.device, K_BLOCK)
         self.head_scale = on_device(scale * kernels.UNITS_OF_NATS)
         self.norm = on_device(weights.norm)
         self.cosines, self.sines = on_device(weights.cosines), on_device(weights.sines)
         self.starts = np.append(weights.cluster_starts, weights.vocab).astype(np.int32)
         self.absent = on_device(weights.absent.astype(np.int64))
 
-    def _layer(self, layer: LlamaLayer) -> list[_Linear]:
+    def _layer(self, layer: LlamaLayer) -> list[Product]:
         parts = (layer.attention_in, layer.attention_out, layer.mlp_in, layer.mlp_out)
-        return [_Linear(part, self.device) for part in parts]
+        return [Product(part, self.device, K_BLOCK) for part in parts]
 
     def session(self, lanes: int, *, recheck: bool = False) -> TorchLlamaSession:  # noqa: ARG002
         """Return a fresh state for `lanes` texts; other devices' products are not recomputed."""
         return TorchLlamaSession(self, lanes)
+
+
+def _output(product: Product, q: Tensor, s: Tensor) -> Tensor:
+    """Return a product's output for quantised rows with scales ``[..., 1]``, clamped (Linear 1-5)."""
+    return clamp(product.linear(q, s), float(kernels.BOUND))
 
 
 def _exp2_below(fraction: Tensor) -> Tensor:
@@ -184,7 +171,7 @@ class TorchLlamaSession:
         steps, first = len(x), self._slot
         new, seen = slice(first, first + steps), slice(0, first + steps)
         q, s = self._normalised(x)
-        rows = add(linear_in(q, s), net.biases[i]).unflatten(-1, (-1, shape.head_width))
+        rows = add(_output(linear_in, q, s), net.biases[i]).unflatten(-1, (-1, shape.head_width))
         queries, keys, values = rows.split([shape.heads, shape.kv_heads, shape.kv_heads], dim=2)
         queries, query_scales = quantise(self._rotated(queries, new), float(kernels.QUERY_PEAK))
         unit = constant(float(kernels.score_scale(shape.head_width)), query_scales)
@@ -197,7 +184,7 @@ class TorchLlamaSession:
         scores = grouped.flatten(2, 3) @ self._keys[i][:, :, seen].double().transpose(-1, -2)
         scores = scores.unflatten(2, (steps, each)).float()  # [B, groups, T, each, W]
         x = multiply(scores, query_scales.unflatten(2, (-1, each)).permute(1, 2, 0, 3, 4))
-        x = clamp(multiply(x, self._key_scales[i][:, :, None, None, seen]), float(kernels.SCORE_BOUND))
+        x = clamp(multiply(x, self._key_scales[i][:, :, None, None, seen]), float(kernels.BOUND))
         score = round_to_int(x)
         slots = torch.arange(first + steps, device=net.device)
         hidden = (slots[None] > slots[first:, None])[:, None]  # [T, 1, W]
@@ -213,7 +200,7 @@ class TorchLlamaSession:
         mean = mean.unflatten(2, (steps, each)).float()
         mean = multiply(mean, multiply(peak, constant(float(attention.SHARE_UNIT), peak)))
         q, s = quantise(mean.permute(2, 0, 1, 3, 4).flatten(2))
-        return linear_out(q, s)
+        return _output(linear_out, q, s)
 
     def _keep(self, window: Tensor, scales: Tensor, slots: slice, rows: Tensor) -> None:
         """Put quantised rows ``[T, B, groups, head_width]`` into a window."""
@@ -224,14 +211,14 @@ class TorchLlamaSession:
     def _mix_channels(self, i: int, x: Tensor) -> Tensor:
         """Return the output of the MLP of layer `i` (Step 6)."""
         linear_in, linear_out = self.network.layers[i][2:]
-        g, u = linear_in(*self._normalised(x)).chunk(2, -1)
+        g, u = _output(linear_in, *self._normalised(x)).chunk(2, -1)
         t = torch.clamp(multiply(g.abs(), constant(float(kernels.LOG2E), g)), max=30.0)
         n = t.to(torch.int32)
         one = float(kernels.SIGMOID_ONE)
         e = multiply(_exp2_below(subtract(t, to_float(n))), constant(one, t)).to(torch.int32) >> n
         above = torch.where(g >= 0, constant(one, g), to_float(e))
         gate = multiply(g, divide(above, to_float(kernels.SIGMOID_ONE_INT + e)))
-        return linear_out(*quantise(_turn(multiply(gate, u))))
+        return _output(linear_out, *quantise(_turn(multiply(gate, u))))
 
     def _forward(self, ids: Tensor) -> Tensor:
         """Return the frequencies int32 ``[T, B, V]`` after inputs ``[T, B]`` (Step 2-11)."""
@@ -242,8 +229,8 @@ class TorchLlamaSession:
             x = clamp(add(x, self._mix_tokens(i, x)), bound)
             x = clamp(add(x, self._mix_channels(i, x)), bound)
         q, s = quantise(_turn(multiply(_turn(multiply(x, self._inverse_norm(x))), net.norm)))
-        logits = multiply(multiply(to_float(net.head.product(q)), s), net.head_scale)
-        logit = round_to_int(clamp(logits, float(kernels.SCORE_BOUND)))
+        logits = multiply(multiply(to_float(net.head(q)), s), net.head_scale)
+        logit = round_to_int(clamp(logits, float(kernels.BOUND)))
         found = _powers(logit.amax(-1, keepdim=True) - logit, float(kernels.FREQUENCY_ONE)).clamp(min=1)
         found[..., net.absent] = 1
         return found
