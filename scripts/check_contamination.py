@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,8 @@ import numba
 import numpy as np
 from tqdm import tqdm
 
-from llmzip.training.corpus import text_files
+from llmzip.errors import FileError
+from llmzip.training.documents import documents, is_plain, text_files
 
 SHINGLE = 48
 LEAST_DIFFERENT = 8
@@ -136,11 +138,25 @@ def scan(other, text, bounds, order, first, hashes, trivial, seen, shared, longe
                 longest[file] = length, begin
 
 
+def texts(file: Path, field: str | None) -> Iterator[np.ndarray]:
+    """Yield what a file of the corpus holds, uint8: all of a plain one, else each document as it is trained on."""
+    if is_plain(file):
+        yield np.asarray(np.memmap(file, np.uint8, "r"))
+        return
+    try:
+        for text in documents(file, field):
+            if len(text) >= SHINGLE:
+                yield np.frombuffer(text, np.uint8)
+    except FileError as error:  # nor is it trained on
+        print(f"{file}: {error}; skipped", file=sys.stderr)
+
+
 def main() -> None:
     """Print a row for each evaluation file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("evaluation", nargs="+", type=Path)
+    parser.add_argument("--field", help="of JSON lines, else they are text; of Parquet files, else text")
     args = parser.parse_args()
     names = text_files(args.evaluation)
     s = Shingles.of([np.fromfile(name, np.uint8) for name in names])
@@ -149,11 +165,12 @@ def main() -> None:
     files = [file for file in text_files([args.corpus]) if file.stat().st_size >= SHINGLE]
     with tqdm(total=sum(file.stat().st_size for file in files), unit="B", unit_scale=True) as bar:
         for file in files:
-            other, before = np.asarray(np.memmap(file, np.uint8, "r")), longest[:, 0].copy()
-            scan(other, s.text, s.bounds, s.order, s.first, s.hashes, s.trivial, s.filter, shared, longest)
+            before = longest[:, 0].copy()
+            for other in texts(file, args.field):
+                scan(other, s.text, s.bounds, s.order, s.first, s.hashes, s.trivial, s.filter, shared, longest)
             for i in np.flatnonzero(longest[:, 0] > before):
                 places[i] = str(file.relative_to(args.corpus))
-            bar.update(len(other))
+            bar.update(file.stat().st_size)
 
     kinds = np.zeros((2, len(s.text)), bool)  # what is shared at each position: anything, trivial things
     sizes = np.diff(s.first)

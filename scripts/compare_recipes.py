@@ -28,7 +28,8 @@ from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.model.file import Model, dump
 from llmzip.training.build import cluster_starts, load_tokenizer, make_vocabulary
-from llmzip.training.corpus import Packed, documents, pack, text_files
+from llmzip.training.corpus import Packed, pack
+from llmzip.training.documents import domain_of, readable_texts
 from llmzip.training.evaluation import nats_of
 from llmzip.training.export import export
 from llmzip.training.model import LanguageModel, ModelConfig
@@ -158,9 +159,9 @@ def judge(model: LanguageModel, tokenizer: Tokenizer, texts: dict[str, list[byte
 def heldout_texts(paths: list[Path], limit: int) -> dict[str, list[bytes]]:
     """Return the first `limit` bytes of each file, by domain."""
     texts: dict[str, list[bytes]] = defaultdict(list)
-    for path in paths:
-        domain = path.stem.split("_")[0]
-        texts[domain if domain in DOMAINS else "other"].append(b"".join(documents(path))[:limit])
+    for path, text in readable_texts(paths):
+        domain = domain_of(path)
+        texts[domain if domain in DOMAINS else "other"].append(text[:limit])
     return {domain: texts[domain] for domain in (*DOMAINS, "other") if domain in texts}
 
 
@@ -180,7 +181,7 @@ def compare(name: str, args: argparse.Namespace) -> None:
         return TimedTrainer(untrained(variant, tokenizer, text), text, recipe, folder / where, lengths)
 
     trainer("compiling", recipe).train_step()  # what it takes to compile is not theirs
-    texts = heldout_texts(text_files([args.heldout]), args.limit)
+    texts = heldout_texts([args.heldout], args.limit)
 
     def finish(run: TimedTrainer, budget: str) -> None:
         torch.save(run.model.state_dict(), folder / f"{budget}.pt")

@@ -18,7 +18,7 @@ import torch
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.tools.token_probabilities import exact_bits
-from llmzip.training.corpus import documents, text_files
+from llmzip.training.documents import domain_of, readable_texts
 from llmzip.training.evaluation import nats_of
 from llmzip.training.trainer import load_model
 
@@ -32,19 +32,20 @@ def main() -> None:
     parser.add_argument("--model", default=registry.DEFAULT)
     parser.add_argument("--float", type=Path, dest="checkpoint", help="checkpoint of the same model")
     parser.add_argument("--limit", type=int, default=1 << 62, help="bytes of each file")
+    parser.add_argument("--field", help="of JSON lines, else they are text; of Parquet files, else text")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     token_coder = TokenCoder(registry.load(args.model), threads=args.threads)
     network = load_model(args.checkpoint) if args.checkpoint else None
     sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
-    for path in text_files(args.paths):
-        data = b"".join(documents(path))[: args.limit]
+    for path, text in readable_texts(args.paths, args.field):
+        data = text[: args.limit]
         coded = token_coder.encode(data)
         row = [len(data), 8 * len(coded.payload) if coded else 8 * len(data), exact_bits(token_coder, data, LANES), 0.0]
         if network:
             row[3] = nats_of(network, token_coder.tokenizer.encode(data), LANES) / math.log(2)
-        sums[path.stem.split("_")[0]] += row
+        sums[domain_of(path)] += row
         sums["all"] += row
     sums["all"] = sums.pop("all")
     print("| domain | bytes | llmzip | exact network alone | float network alone |\n|---|---|---|---|---|")

@@ -25,7 +25,7 @@ from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import registry
 from llmzip.network.head import Prediction
 from llmzip.tools.token_probabilities import TokenProbabilities
-from llmzip.training.corpus import SEPARATOR, text_files
+from llmzip.training.documents import SEPARATOR, domain_of, is_plain, text_files
 
 PROMPT = CONTINUATION = 64  # tokens
 READ = 4096  # bytes: prompts and continuations are shorter
@@ -103,10 +103,10 @@ class Speaker:
 
 
 def by_domain(paths: list[Path]) -> dict[str, list[Path]]:
-    """Return the files of each domain."""
+    """Return the plain text files of each domain: passages are read from anywhere in a file."""
     found = defaultdict(list)
-    for path in text_files(paths):
-        found[path.stem.split("_")[0]].append(path)
+    for path in filter(is_plain, text_files(paths)):
+        found[domain_of(path)].append(path)
     return found
 
 

@@ -20,15 +20,14 @@ from tqdm import tqdm
 from llmzip.model.file import dump, read
 from llmzip.threads import usable_cores
 from llmzip.tools import selftest
-from llmzip.training.corpus import documents, text_files
+from llmzip.training.documents import readable_texts
 from llmzip.training.mixer import train_initial_state
 
 
-def pieces(paths: list[Path], size: int, per_file: int, seed: int) -> list[bytes]:
+def pieces(paths: list[Path], size: int, per_file: int, seed: int, field: str | None) -> list[bytes]:
     """Return pieces of the files' documents, joined: of `size` bytes, a half and an eighth of it, in random order."""
     rng, found = random.Random(seed), []
-    for path in text_files(paths):
-        text = b"".join(documents(path))
+    for _, text in readable_texts(paths, field):
         for i in range(per_file):
             length = size >> (0, 1, 3)[i % 3]
             start = rng.randrange(max(1, len(text) - length))
@@ -45,10 +44,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--alone", action="store_true", help="write the initial state without the model")
     parser.add_argument("--bytes", type=int, default=49152, help="of the longest pieces")
+    parser.add_argument("--field", help="of JSON lines, else they are text; of Parquet files, else text")
     parser.add_argument("--per-file", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    texts = pieces(args.paths, args.bytes, args.per_file, args.seed)
+    texts = pieces(args.paths, args.bytes, args.per_file, args.seed, args.field)
     model = read(args.model) if args.model else None
     with tqdm(total=sum(map(len, texts)), unit="B", unit_scale=True) as bar:
         initial_state = train_initial_state(texts, model, threads=usable_cores(), progress=bar.update)

@@ -12,7 +12,8 @@ import torch
 from networks import tiny_tokenizer
 from texts import WORDS
 
-from llmzip.training.corpus import BLOCK, Packed, Streams, cut_pieces, document_parts, documents, pack, text_files
+from llmzip.training.corpus import Packed, Streams, cut_pieces, pack
+from llmzip.training.documents import BLOCK, document_parts, documents, text_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

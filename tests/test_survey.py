@@ -47,7 +47,7 @@ def test_own_output_and_binary_files_are_no_corpus(tmp_path: Path) -> None:
     write(tmp_path, files)
     found = survey([tmp_path], 1, without=[tmp_path / "m.train", tmp_path / "m.md"])
     assert [path.name for path in found.files] == ["a.txt"]
-    assert found.skipped == 1
+    assert found.tally.left_out == {"binary files": 1}
 
 
 def test_file_that_grows_during_training_is_what_it_was(tmp_path: Path) -> None:

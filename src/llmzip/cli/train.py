@@ -15,11 +15,16 @@ NATURAL = click.IntRange(min=1)
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="NAME.safetensors."
 )
 @click.option("--work", metavar="FOLDER", type=click.Path(path_type=Path), help="Working folder instead of NAME.train.")
+@click.option(
+    "--field",
+    metavar="NAME",
+    help="The field of JSON lines to train on (they are text otherwise), and the column of Parquet files (text).",
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted training.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output and start over.")
 @click.option(
@@ -59,7 +64,7 @@ NATURAL = click.IntRange(min=1)
 )
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def train(**options: Any) -> None:
-    """Train a model on text: files, and folders with all files in them.
+    """Train a model on text: files, folders with all files in them, and URLs of either.
 
     \b
     Examples:
@@ -67,12 +72,18 @@ def train(**options: Any) -> None:
       llmzip train --from default logs/ -o logs.safetensors --minutes 5
       llmzip train corpus/ -o big.safetensors --size large --minutes 600
       llmzip train corpus/ -o big.safetensors --size large --minutes 600 --resume
+      llmzip train --field text posts.jsonl.gz -o posts.safetensors
+      llmzip train enwiki-latest-pages-articles.xml.bz2 -o wiki.safetensors
       torchrun --nproc-per-node=4 -m llmzip train corpus/ -o b.safetensors
 
-    Files are documents, or hold several separated by lines of the byte 0x1E only. A share of the text is held
-    out to measure on. The size is that of the network, in multiply-adds per token; without --size it depends on the
-    amount of text, as do the tokens, the lanes and the time. The folder NAME.train beside the output keeps
-    everything else: checkpoints, metrics.jsonl, loss.png. Ctrl-C writes the model as it is.
+    Files are documents, or hold several separated by lines of the byte 0x1E only; articles of MediaWiki dumps, rows of
+    Parquet files and, with --field, JSON lines are documents, too. Files ending in .gz, .bz2, .xz and .zst are
+    decompressed. Parquet and .zst need the extra corpora, URLs the extra remote. Books of Project Gutenberg lose header
+    and licence. Damaged and binary files are skipped.
+
+    A share of the text is held out to measure on. The size is that of the network, in multiply-adds per token; without
+    --size it depends on the amount of text, as do the tokens, the lanes and the time. The folder NAME.train beside the
+    output keeps everything else: checkpoints, metrics.jsonl, loss.png. Ctrl-C writes the model as it is.
     """  # noqa: D301 - click needs the character \b
     output, base, shape = options["output"], options["base"], ("arch", "size", "width", "layers", "hidden", "vocab")
     if output.suffix != SUFFIX:
@@ -87,12 +98,13 @@ def train(**options: Any) -> None:
         raise click.UsageError("--width and --hidden must be even")
 
     def run(_: str) -> None:
+        from llmzip.cli.runner import report
         from llmzip.threads import usable_cores
         from llmzip.training.build import build
         from llmzip.training.request import Request
 
         options["threads"] = options["threads"] or usable_cores()
-        build(Request(**options))
+        build(Request(**options), lambda fault: report(fault.filename, fault))
 
     from llmzip.cli.runner import each
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -34,12 +35,13 @@ from llmzip.training.bpe import train_bpe
 from llmzip.training.corpus import Packed, pack
 from llmzip.training.evaluation import Heldout
 from llmzip.training.export import between, export, restore
+from llmzip.training.fetching import local_paths
 from llmzip.training.fusion import require_compiler
 from llmzip.training.mixer import retrained
 from llmzip.training.model import LanguageModel
 from llmzip.training.recipe import TOKENIZER_BYTES, config_for, piece_bytes_for
 from llmzip.training.request import PERSONAL_ALPHA, Request
-from llmzip.training.survey import Survey, survey
+from llmzip.training.survey import Survey, size_in_words, survey
 from llmzip.training.token_mixers import new_model
 from llmzip.training.trainer import BEST, CHECKPOINT, METRICS, Trainer, load_model
 from llmzip.training.workers import Workers
@@ -47,28 +49,33 @@ from llmzip.vocabulary.tokenizer import Tokenizer
 from llmzip.vocabulary.tree import DecisionTree, choose_clusters
 
 PLAN, VOCABULARY, TOKENS, PIECES, CURVE = "plan.json", "vocabulary.npz", "tokens.bin", "pieces.npy", "loss.png"
+FETCHED = "fetched"  # the folder of what was behind URLs
+Warn = Callable[[FileError], object]
 COUNTED_TOKENS = 30_000_000  # are enough to know how often each token occurs
 
 
-def build(request: Request) -> None:
-    """Train as requested; raises FileError, ModelError and OSError for what is the user's to mend."""
+def build(request: Request, warn: Warn = lambda _: None) -> None:
+    """Train as requested; raises FileError, ModelError and OSError for what is the user's to mend.
+
+    `warn` is told of files that are skipped.
+    """
     base = registry.load(request.base) if request.base else None
     if base and base.published:
-        line = adapt(request, base)
+        line = adapt(request, base, warn)
         if not request.quiet:
             print(f"adapted: {line}", file=sys.stderr)
         return
     workers = Workers.join(request.device)
     torch.set_num_threads(max(1, request.threads))
     try:
-        _Build(request, workers).run()
+        _Build(request, workers, warn).run()
     finally:
         workers.leave()
 
 
 class _Build:
-    def __init__(self, request: Request, workers: Workers):
-        self.request, self.workers, self.folder = request, workers, request.folder
+    def __init__(self, request: Request, workers: Workers, warn: Warn):
+        self.request, self.workers, self.warn, self.folder = request, workers, warn, request.folder
 
     def _say(self, text: str) -> None:
         if self.workers.leads and not self.request.quiet:
@@ -80,13 +87,7 @@ class _Build:
         check_target(str(request.output), source=None, force=request.force or request.resume)
         if request.fuse:
             require_compiler(self.workers.device)
-        made = (self.folder, request.output, request.card)
-        text = survey(request.paths, request.seed, without=made)
-        self._say(
-            f"survey: {len(text.files)} files, {len(text.sizes)} documents, {_size(int(text.sizes.sum()))}, of which "
-            f"{_size(int(text.sizes.sum()) - text.train_bytes)} held out"
-            + (f"; {text.skipped} binary files skipped" if text.skipped else "")
-        )
+        text = self._survey()
         shipped = registry.load(request.base) if request.base else None
         if self.workers.leads:
             self._prepare_folder(text, shipped)
@@ -98,6 +99,22 @@ class _Build:
         trainer = self._train(tokenizer, packed, model, heldout)
         if self.workers.leads:
             self._export(text, tokenizer, packed, trainer, heldout)
+
+    def _survey(self) -> Survey:
+        request, fetched = self.request, self.folder / FETCHED
+        if self.workers.leads:
+            if request.force:
+                shutil.rmtree(fetched, ignore_errors=True)
+            local_paths(request.paths, fetched, quiet=request.quiet)
+        self.workers.wait()
+        paths = local_paths(request.paths, fetched, quiet=True)
+        text = survey(paths, request.seed, (self.folder, request.output, request.card), request.field)
+        if self.workers.leads:
+            for fault in text.warnings():
+                self.warn(fault)
+        for line in text.summary():
+            self._say(line)
+        return text
 
     def _prepare_folder(self, text: Survey, shipped: Model | None) -> None:
         """Make the folder, or check that it holds this training."""
@@ -195,7 +212,7 @@ class _Build:
         dictionary = packed.sample(lengths, request.dictionary_bytes, request.seed)
         dictionary_bytes = int(lengths[dictionary].sum())
         if dictionary_bytes:
-            size = _size(dictionary_bytes)
+            size = size_in_words(dictionary_bytes)
             self._say(f"dictionary: {size} of the text itself are part of the model (--dictionary 0 leaves them out)")
         alpha = PERSONAL_ALPHA if request.base else None
         if alpha:
@@ -228,7 +245,7 @@ class _Build:
         with output_file(str(request.card), force=True) as out:
             out.write(facts.markdown().encode())
         plot.draw(self.folder / METRICS, self.folder / CURVE)
-        self._say(f"export: {request.output}, {_size(len(data))}; {measured['all'].summary()}")
+        self._say(f"export: {request.output}, {size_in_words(len(data))}; {measured['all'].summary()}")
 
 
 def make_vocabulary(text: Survey, size: int, path: Path) -> None:
@@ -264,10 +281,6 @@ def _sample(text: Survey, share: float) -> Iterator[bytes]:
             if left <= 0:
                 break
         yield b"".join(taken)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
 
 
 @contextmanager

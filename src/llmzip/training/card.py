@@ -15,8 +15,9 @@ from llmzip.coding.token_coder import TokenCoder
 from llmzip.model.file import Model
 from llmzip.tools.token_probabilities import exact_bits
 from llmzip.training.evaluation import Heldout
+from llmzip.training.fetching import without_secrets
 from llmzip.training.model import LanguageModel
-from llmzip.training.survey import Survey
+from llmzip.training.survey import Survey, listed
 from llmzip.training.trainer import Trainer
 
 ARCHITECTURES = {
@@ -27,6 +28,7 @@ ARCHITECTURES = {
 }
 
 PERSONALISED = "The network is {} of the way from the initial weights to the trained ones.\n"
+LEFT_OUT = "Left out: {}.\n"
 DICTIONARY = "**{} bytes of the text are part of the model, word for word.** Frames find repeats in them.\n"
 MIXER_RETRAINED = "The initial state of the mixer was trained on the same text, which favours the whole pipeline.\n"
 
@@ -83,6 +85,7 @@ class Facts:
         t, config, recipe = self.trainer, self.trainer.model.config, self.trainer.recipe
         data = self.model.read_bytes()
         total = int(self.text.sizes.sum())
+        left_out = LEFT_OUT.format(listed(self.text.tally.left_out)) if self.text.tally.left_out else ""
         rows = "\n".join(m.row(domain) for domain, m in self.measured.items())
         return f"""---
 tags: [text-compression, lossless, recurrent, int8]
@@ -102,12 +105,12 @@ Archives made with it name it and need exactly this file: `llmzip compress -m {s
 
 ## Data
 
-{len(self.text.files)} files, {len(self.text.sizes)} documents, {total} bytes,
+{len(self.text.files)} files ({listed(self.text.tally.kinds)}), {len(self.text.sizes)} documents, {total} bytes,
 of which {total - self.text.train_bytes} bytes were held out.
-{DICTIONARY.format(self.dictionary) if self.dictionary else ""}
+{left_out}{DICTIONARY.format(self.dictionary) if self.dictionary else ""}
 ## Training
 
-    {shlex.join(["llmzip", *sys.argv[1:]])}
+    {shlex.join(["llmzip", *map(without_secrets, sys.argv[1:])])}
 
 {t.step} steps of {recipe.lanes} x {recipe.window} tokens, {t.tokens} tokens in all, {t.elapsed / 60:.1f} minutes
 ({t.cpu_seconds / 60:.1f} processor minutes of the first process),

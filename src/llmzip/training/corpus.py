@@ -1,17 +1,14 @@
-"""Text for training: files to documents to packed tokens to parallel streams.
+"""Text for training: documents to packed tokens to parallel streams.
 
-Documents of one file are separated by a line that holds only the byte 0x1E (record separator); a file without
-one is a document. Documents are cut into pieces, each starting with BOS and a fresh state, so that training
-sees what coding sees: lanes start at the top of a file and in the middle of one. Nothing here holds more than
-a piece per lane in memory: the tokens stay on disk.
+Documents are cut into pieces, each starting with BOS and a fresh state, so that training sees what coding sees:
+lanes start at the top of a file and in the middle of one. Nothing here holds more than a piece per lane in memory:
+the tokens stay on disk.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +18,6 @@ import torch
 
 from llmzip.atomic_output import output_file
 from llmzip.vocabulary.tokenizer import Tokenizer
-
-SEPARATOR = b"\x1e\n"
-BLOCK = 1 << 16  # bytes of a line that are read at once
-
-
-def text_files(paths: Iterable[Path]) -> list[Path]:
-    """List the regular files below `paths` in a fixed order, but for hidden ones and those in hidden folders."""
-    found: list[Path] = []
-    for path in paths:
-        below = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        found += [p for p in below if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-    return found
-
-
-def document_parts(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield `(number, part)`: the documents of a file in parts of a line or less, however large the file is."""
-    number, at_line_start, seen = 0, True, False
-    with path.open("rb") as file:
-        while part := file.readline(BLOCK):
-            if at_line_start and part == SEPARATOR:
-                number, seen = number + seen, False  # nothing between two separators is no document
-            else:
-                seen = True
-                yield number, part
-            at_line_start = part.endswith(b"\n")
-
-
-def documents(path: Path) -> Iterator[bytes]:
-    """Yield the documents of a file, each as a whole."""
-    for _, parts in groupby(document_parts(path), key=itemgetter(0)):
-        yield b"".join(part for _, part in parts)
 
 
 def cut_pieces(parts: Iterable[bytes], longest: int, lengths: np.random.Generator) -> Iterator[bytes]:

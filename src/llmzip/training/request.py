@@ -20,8 +20,9 @@ PERSONAL_DICTIONARY = 1 << 20  # bytes of the text; reading them takes a process
 class Request:
     """What the user asked for; None where the text decides."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[str | Path, ...]  # files, folders, URLs
     output: Path
+    field: str | None = None
     work: Path | None = None
     resume: bool = False
     force: bool = False

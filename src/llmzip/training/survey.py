@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
@@ -17,14 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from llmzip.errors import FileError
-from llmzip.training.corpus import document_parts, text_files
+from llmzip.training.documents import (
+    JSON_AS_TEXT,
+    BinaryFileError,
+    Tally,
+    document_parts,
+    domain_of,
+    require_packages,
+    text_files,
+)
 
 LEAST_BYTES = 20_000  # less text than this teaches nothing that the mixer would not learn faster
 MANY_DOCUMENTS = 20
 HELDOUT_SHARE = 0.05
 HELDOUT_BYTES = 1 << 18  # at most: validation shall stay cheap
 MOST_DOMAINS = 16  # more are no domains but names
-HEAD = 8192  # bytes that distinguish text from other data
+SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True)
@@ -32,16 +40,37 @@ class Survey:
     """The files and the documents' sizes in bytes; the first `trained` bytes of each document are trained on."""
 
     files: Sequence[Path]
-    skipped: int  # files that are not text
     counts: Sequence[int]  # of each file's documents
     sizes: np.ndarray  # int64 [documents]
     trained: np.ndarray  # int64 [documents]
     domains: Sequence[str]  # of each file
+    field: str | None  # that is taken of records
+    tally: Tally  # the kinds of files, and what was left out
+    faults: Sequence[FileError]  # files that could not be read, and binary ones that were named
 
     @property
     def train_bytes(self) -> int:
         """Return how much there is to train on."""
         return int(self.trained.sum())
+
+    def summary(self) -> list[str]:
+        """Return what there is, and what was left out, each in a line."""
+        total = int(self.sizes.sum())
+        lines = [
+            f"survey: {len(self.files)} files ({listed(self.tally.kinds)}), {len(self.sizes)} documents, "
+            f"{size_in_words(total)}, of which {size_in_words(total - self.train_bytes)} held out"
+        ]
+        if JSON_AS_TEXT in self.tally.kinds:
+            lines.append("JSON Lines are trained on as they are (--field NAME takes one field of each line)")
+        return lines + ([f"left out: {listed(self.tally.left_out)}"] if self.tally.left_out else [])
+
+    def warnings(self) -> list[FileError]:
+        """Return what is wrong with each file that was named or should be text, but for very many."""
+        shown = [FileError(error.filename, f"{error.text}; skipped") for error in self.faults[:SHOWN_FAULTS]]
+        more = len(self.faults) - len(shown)
+        if more:
+            shown.append(FileError(self.faults[-1].filename, f"skipped, as {more - 1} others that cannot be read"))
+        return shown
 
     def fingerprint(self) -> str:
         """Return a hash of the names and sizes: a training goes on only with the text it began with."""
@@ -71,8 +100,8 @@ class Survey:
         for file, (path, count) in enumerate(zip(self.files, self.counts, strict=True)):
             known = list(islice(limits, count))
             # What a file, a log perhaps, has grown by since the survey is left out.
-            for limit, (_, parts) in zip(known, groupby(document_parts(path), key=itemgetter(0)), strict=False):
-                yield file, limit, (part for _, part in parts)
+            for limit, parts in zip(known, _each(path, self.field), strict=False):
+                yield file, limit, parts
 
 
 def _leading(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
@@ -82,56 +111,80 @@ def _leading(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
         limit -= len(part)
 
 
-def survey(paths: Sequence[Path], seed: int, without: Sequence[Path] = ()) -> Survey:
+def survey(paths: Sequence[Path], seed: int, without: Sequence[Path] = (), field: str | None = None) -> Survey:
     """Survey `paths`, files and folders; raises FileError for what cannot be trained on.
 
-    Files that are not text are left out of folders, and refused if named. What is called or lies below one of
-    `without` is left out.
+    Files that are not text, or cannot be read to their end, are left out: of thousands some may be damaged. What a path
+    holds of `without` is left out, too. `field` is that of :func:`document_parts`.
     """
-    absent = [path.resolve() for path in without]
+    pairs = [(root, file) for root in paths for file in _found_in(root, [path.resolve() for path in without])]
+    for _, file in pairs:
+        require_packages(file)  # at once: it may take long until the file's turn comes
     files: list[Path] = []
     domains: list[str] = []
-    skipped = 0
-    for path in paths:
-        if not path.exists():
-            raise FileError(str(path), "No such file or directory")
-        if not path.is_dir() and not path.is_file():
-            raise FileError(str(path), "is no regular file (give files of text, or folders with them)")
-        for file in text_files([path]):
-            if any(file.resolve().is_relative_to(each) for each in absent):
-                continue
-            with file.open("rb") as opened:
-                binary = b"\0" in opened.read(HEAD)
-            if binary and file == path:
-                raise FileError(str(path), "is binary: a model is trained on text (give UTF-8 text)")
-            if binary:
-                skipped += 1
-                continue
-            files.append(file)
-            domains.append(_domain(file, path))
-    name = str(paths[0])
-    if not files:
-        kinds = "holds binary files only" if skipped else "holds no files"
-        raise FileError(name, f"{kinds} (give files of text, or folders with them)")
     counts, sizes = [], array("q")
-    for file in files:
-        before = len(sizes)
-        for _, parts in groupby(document_parts(file), key=itemgetter(0)):
-            sizes.append(sum(len(part) for _, part in parts))
-        counts.append(len(sizes) - before)
+    tally, faults = Tally(), list[FileError]()
+    for root, file in pairs:
+        own = Tally()
+        try:
+            found = [sum(map(len, parts)) for parts in _each(file, field, own)]
+        except FileError as error:
+            binary = isinstance(error, BinaryFileError)
+            tally.left_out["binary files" if binary else "files that cannot be read"] += 1
+            if not binary or file == root:
+                faults.append(error)
+            continue
+        tally.add(own)
+        files.append(file)
+        domains.append(_domain(file, root))
+        counts.append(len(found))
+        sizes.extend(found)
     documents = np.array(sizes, np.int64)
-    total = int(documents.sum())
-    if total < LEAST_BYTES:
-        raise FileError(name, f"{total} bytes of text are too little to train on (give at least {LEAST_BYTES})")
+    _check(str(paths[0]), documents, files, tally, faults)
     if len(set(domains)) > MOST_DOMAINS:
         domains = ["text"] * len(files)
-    return Survey(files, skipped, counts, documents, _trained(documents, seed), domains)
+    return Survey(files, counts, documents, _trained(documents, seed), domains, field, tally, faults)
+
+
+def _found_in(root: Path, without: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files in and below `root`, but for what it holds of `without`."""
+    if not root.exists():
+        raise FileError(str(root), "No such file or directory")
+    if not root.is_dir() and not root.is_file():
+        raise FileError(str(root), "is no regular file (give files of text, or folders with them)")
+    resolved = root.resolve()
+    apart = [each for each in without if each not in resolved.parents]  # what was fetched lies in the work folder
+    for file in text_files([root]):
+        if not any(file.resolve().is_relative_to(each) for each in apart):
+            yield file
+
+
+def _check(name: str, documents: np.ndarray, files: Sequence[Path], tally: Tally, faults: Sequence[FileError]) -> None:
+    """Raise FileError if there is not enough to train on."""
+    total = int(documents.sum())
+    if not files and sum(tally.left_out.values()) == len(faults) == 1:
+        raise faults[0]
+    if not files and not faults:
+        kinds = "holds binary files only" if tally.left_out else "holds no files"
+        raise FileError(name, f"{kinds} (give files of text, or folders with them)")
+    if total < LEAST_BYTES:
+        text = f"{total} bytes of text are too little to train on"
+        if faults:
+            first = faults[0]
+            text += f", and {len(faults)} files cannot be read: {first.filename} {first.text}, ..."
+        raise FileError(name, f"{text} (give at least {LEAST_BYTES})")
+
+
+def _each(path: Path, field: str | None, tally: Tally | None = None) -> Iterator[Iterator[bytes]]:
+    """Yield the documents of a file, each in parts; take each before asking for the next."""
+    for _, parts in groupby(document_parts(path, field, tally), key=itemgetter(0)):
+        yield map(itemgetter(1), parts)
 
 
 def _domain(file: Path, root: Path) -> str:
-    """Return the kind of text a file holds: its folder's name below `root`, else the part before ``_`` of its own."""
+    """Return the kind of text a file holds: its folder's name below `root`, else what its own name says."""
     inside = file.relative_to(root).parts if file != root else (file.name,)
-    return inside[0] if len(inside) > 1 else file.stem.split("_")[0]
+    return inside[0] if len(inside) > 1 else domain_of(file)
 
 
 def _trained(sizes: np.ndarray, seed: int) -> np.ndarray:
@@ -151,3 +204,13 @@ def _trained(sizes: np.ndarray, seed: int) -> np.ndarray:
             return trained
         trained = sizes.copy()
     return trained - np.ceil(sizes * (goal / total)).astype(np.int64)
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return counts in words: ``1 Parquet, 3 text``."""
+    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+
+
+def size_in_words(count: int) -> str:
+    """Return a number of bytes in MB or KB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
