@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import errno
 import fcntl
+import gzip
 import itertools
 import json
+import lzma
 import os
 import pty
 import random
@@ -210,6 +213,68 @@ def test_the_initial_state_of_the_mixer_is_retrained_if_there_is_enough_text(
     assert start(path) != start(trained)
     assert sentence in path.with_suffix(".md").read_text()
     selftest.verify(read(path))
+
+
+# What it is made of
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Return a folder of compressed JSON lines, a cut of a dump, a book, a damaged file and a picture."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    records = [{"text": words(200, seed).decode(), "id": seed} for seed in range(30)]
+    (folder / "posts.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode()))
+    pages = [(0, words(300, 50).decode()), (0, words(300, 51).decode()), (1, "Talk")]
+    dump = "".join(f"<page><ns>{ns}</ns><revision><text>{text}</text></revision></page>" for ns, text in pages)
+    (folder / "wiki.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{dump}</mediawiki>".encode()))
+    marker = b"*** %s OF THE PROJECT GUTENBERG EBOOK ***\n"
+    (folder / "book.txt").write_bytes(marker % b"START" + words(900, 60) + marker % b"END" + b"LICENCE\n" * 100)
+    (folder / "damaged.txt.xz").write_bytes(lzma.compress(words(900))[:-9])
+    (folder / "photo.jpg").write_bytes(b"\xff\xd8\0")
+    return folder
+
+
+def test_corpora_of_all_kinds_train_and_the_card_says_what_was_left_out(mixed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    arguments = [str(mixed), "-o", str(path), *OPTIONS, "--field", "text", "--steps", "10"]
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"llmzip: {mixed / 'damaged.txt.xz'}: is cut short (fetch it again); skipped"
+    assert re.fullmatch(
+        r"survey: 3 files \(1 JSON Lines, 1 MediaWiki dump, 1 text\), 33 documents, .* KB, of which .* held out",
+        lines[1],
+    )
+    left_out = (
+        "1 binary files, 1 files that cannot be read, 1 headers and footers of Project Gutenberg, "
+        "1 pages outside namespace 0"
+    )
+    assert lines[2] == f"left out: {left_out}"
+    card = path.with_suffix(".md").read_text()
+    assert f"Left out: {left_out}.\n" in card
+    assert "3 files (1 JSON Lines, 1 MediaWiki dump, 1 text), 33 documents" in card
+    assert b"LICENCE" not in b"".join(b"".join(parts) for parts in survey([mixed], 1).training_texts())
+    assert stream.decompress(stream.compress(words(300, 99), model=str(path)), model=str(path)) == words(300, 99)
+
+
+def test_corpus_behind_a_url_is_fetched_once(corpus: Path, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(corpus), "/corpus", recursive=True)
+    path = tmp_path / "m.safetensors"
+    arguments = ["memory://corpus", "-o", str(path), *OPTIONS, "-q"]
+    assert CliRunner().invoke(train, [*arguments, "--steps", "5"]).exit_code == 0
+    memory.rm("/corpus/letters", recursive=True)
+    memory.store.clear()
+    memory.put(str(corpus / "notes_1.txt"), "/corpus/notes_1.txt")
+    resumed = CliRunner().invoke(train, [*arguments, "--steps", "10", "--resume"])
+    assert (resumed.exit_code, resumed.stderr) == (0, "")
+    assert "15 documents" in path.with_suffix(".md").read_text()
+    anew = CliRunner().invoke(train, [*arguments, "--steps", "5", "-f"])
+    memory.store.clear()
+    assert anew.exit_code == 1
+    assert "bytes of text are too little" in anew.stderr
 
 
 # Interruptions

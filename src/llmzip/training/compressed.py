@@ -27,9 +27,9 @@ def zstd_module(path: Path) -> Any:
     """Return Python's module for zstd, which came with 3.14, or its copy for older ones; raises FileError."""
     try:
         if sys.version_info >= (3, 14):
-            from compression import zstd
+            import compression.zstd as zstd
         else:
-            from backports import zstd
+            import backports.zstd as zstd
     except ImportError as error:
         raise FileError(str(path), NO_ZSTD) from error
     return zstd

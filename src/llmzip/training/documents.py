@@ -126,7 +126,8 @@ def _without_licences(numbered: Iterator[tuple[int, bytes]], tally: Tally) -> It
         book = gutenberg.Book(part for _, part in parts)
         for part in book:
             yield number, part
-        tally.left_out[LICENCES] += book.cut
+        if book.cut:
+            tally.left_out[LICENCES] += 1
 
 
 def documents(path: Path, field: str | None = None, tally: Tally | None = None) -> Iterator[bytes]:

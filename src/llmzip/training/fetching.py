@@ -19,6 +19,7 @@ from tqdm import tqdm
 from llmzip.errors import FileError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::|://)")  # two letters or more: C:// is a drive
+URLS = re.compile(r"\S+://\S+")
 SECRETS = re.compile(r"(?<=://)[^/@\s]*@|[?#].*")  # names, passwords and signatures
 WEB = ("http", "https")  # has no folders
 NO_FSSPEC = 'is a URL, and fsspec is missing (pip install "llmzip[remote]")'
@@ -65,7 +66,7 @@ def _fetched(url: str, folder: Path, quiet: bool) -> Path:
     except FileError:
         raise
     except Exception as error:  # every kind of file system has errors of its own
-        raise FileError(shown, _reason(error).replace(url, shown)) from error
+        raise FileError(shown, URLS.sub(lambda match: without_secrets(match[0]), _reason(error))) from error
     return target
 
 

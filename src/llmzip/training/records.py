@@ -64,7 +64,7 @@ def parquet_texts(path: Path, file: BinaryIO, field: str, left_out: Counter[str]
 
     def values() -> Iterator[Any]:
         try:
-            table = pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER)
+            table = pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER, page_checksum_verification=True)
             names.extend(table.schema_arrow.names)
             if field in names:
                 for batch in table.iter_batches(ROWS, columns=[field], use_threads=False):
