@@ -139,6 +139,9 @@ def test_rows_of_parquet_files_are_documents(tmp_path: Path) -> None:
     assert fault(put(tmp_path / "c.parquet", b"PAR1" + bytes(len(data) // 2) + data[4 + len(data) // 2 :])).startswith(
         "is damaged: "
     )
+    parquet.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    broken = path.read_bytes().replace(b"text 100", b"test 100", 1)
+    assert fault(put(tmp_path / "e.parquet", broken)).startswith("is damaged: ")
     with pytest.raises(BinaryFileError):  # which nobody makes
         list(documents(put(tmp_path / "d.parquet.gz", gzip.compress(data))))
 
@@ -256,7 +259,7 @@ def test_books_in_one_file_lose_theirs_each(tmp_path: Path) -> None:
     assert sum(tally.left_out.values()) == 2
 
 
-@pytest.mark.parametrize("rest", [b"x\n" * 20, b"x\n" * HEADER_BYTES])
+@pytest.mark.parametrize("rest", [b"x\n" * 20, b"x\n" * HEADER_BYTES + NEW])
 def test_what_only_names_project_gutenberg_stays(rest: bytes, tmp_path: Path) -> None:
     data = b"About Project Gutenberg\n" + rest + NEW_END
     tally = Tally()

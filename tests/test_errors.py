@@ -1,6 +1,7 @@
 """Reproduce the table of docs/errors.md: message and exit code for everything that goes wrong."""
 
 import contextlib
+import gzip
 import io
 import math
 import os
@@ -204,6 +205,30 @@ def test_text_that_cannot_be_trained_on():
     for what, name in names.items():
         expect(what, train(name, "-o", "m.safetensors"))
     assert sorted(os.listdir()) == ["empty", "photos", "short"]
+
+
+def test_corpora_that_cannot_be_read():
+    cut = gzip.compress(TEXT)[:-5]
+    Path("downloads").mkdir()
+    for name in ("cut.txt.gz", "downloads/a.gz", "downloads/b.gz"):
+        Path(name).write_bytes(cut)
+    Path("damaged.jsonl.xz").write_bytes(b"no xz at all")
+    Path("posts.jsonl").write_bytes(b'{"id": 1, "body": "text"}\n')
+    names = {"corpus cut short": "cut.txt.gz", "damaged corpus": "damaged.jsonl.xz", "no such field": "posts.jsonl"}
+    names |= {"all files of a corpus damaged": "downloads"}
+    names |= {"corpus behind a URL that is not there": "memory://nosuch.txt"}
+    for what, name in names.items():
+        expect(what, train(name, "-o", "m.safetensors", "--field", "text"))
+    assert not Path("m.safetensors").exists()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_corpus_of_which_some_files_are_damaged():
+    Path("some").mkdir()
+    Path("some/a.gz").write_bytes(gzip.compress(TEXT)[:-5])
+    Path("some/b.txt").write_bytes(words(9000))
+    expect("some files damaged", train("some", "-o", "m.safetensors", *SMALL))
+    assert Path("m.safetensors").exists()
 
 
 def test_trainings_that_must_not_begin(corpus):

@@ -380,6 +380,8 @@ def test_training_makes_a_dictionary_and_a_mixer_state(tmp_path, own_folder) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "adapted" in done.stderr
+    assert "survey: 1 files (1 text), 1 documents" in done.stderr
+    assert "1 files (1 text)" in output.with_suffix(".md").read_text()
     before, after = (parse(path.read_bytes()) for path in (own_folder / "tiny-random.safetensors", output))
     assert np.array_equal(before.weights.embedding.q, after.weights.embedding.q)
     assert len(after.dictionary) > 1000

@@ -258,11 +258,12 @@ def test_corpora_of_all_kinds_train_and_the_card_says_what_was_left_out(mixed: P
     assert stream.decompress(stream.compress(words(300, 99), model=str(path)), model=str(path)) == words(300, 99)
 
 
-def test_corpus_behind_a_url_is_fetched_once(corpus: Path, tmp_path: Path) -> None:
+def test_corpus_behind_a_url_is_fetched_once(corpus: Path, tmp_path: Path, monkeypatch) -> None:
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")
     memory.put(str(corpus), "/corpus", recursive=True)
     path = tmp_path / "m.safetensors"
+    monkeypatch.setattr(sys, "argv", ["llmzip", "train", "https://me:secret@host/corpus?key=secret"])
     arguments = ["memory://corpus", "-o", str(path), *OPTIONS, "-q"]
     assert CliRunner().invoke(train, [*arguments, "--steps", "5"]).exit_code == 0
     memory.rm("/corpus/letters", recursive=True)
@@ -270,7 +271,9 @@ def test_corpus_behind_a_url_is_fetched_once(corpus: Path, tmp_path: Path) -> No
     memory.put(str(corpus / "notes_1.txt"), "/corpus/notes_1.txt")
     resumed = CliRunner().invoke(train, [*arguments, "--steps", "10", "--resume"])
     assert (resumed.exit_code, resumed.stderr) == (0, "")
-    assert "15 documents" in path.with_suffix(".md").read_text()
+    card = path.with_suffix(".md").read_text()
+    assert "15 documents" in card
+    assert "llmzip train https://host/corpus\n" in card
     anew = CliRunner().invoke(train, [*arguments, "--steps", "5", "-f"])
     memory.store.clear()
     assert anew.exit_code == 1

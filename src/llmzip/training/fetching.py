@@ -1,7 +1,6 @@
 """Corpora behind URLs, fetched through fsspec: s3://, gs://, https:// and whatever else it knows.
 
-Training reads its text several times, and again to go on, so a file is fetched once, under its own name: for whom it
-is large, a copy on the disk is what all further readings take.
+Training reads its text several times, and again to go on, so a file is fetched once, to the disk, under its own name.
 """
 
 from __future__ import annotations
@@ -51,7 +50,8 @@ def _fetched(url: str, folder: Path, quiet: bool) -> Path:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise FileError(shown, NO_FSSPEC) from error
-    name = PurePosixPath(urlsplit(url).path).name or urlsplit(url).netloc or "corpus"
+    parts = urlsplit(shown)
+    name = (PurePosixPath(parts.path).name or parts.netloc).lstrip(".") or "corpus"
     target = folder / hashlib.sha256(url.encode()).hexdigest()[:8] / name
     try:
         system, path = url_to_fs(url)

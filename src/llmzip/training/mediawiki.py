@@ -3,8 +3,9 @@
 An article is a page of namespace 0 that is no redirect; of several revisions the last counts. Its wikitext stays as
 it is: markup is what a compressor of such text meets.
 
-The dump is parsed as a stream, a page in memory at most. Dumps declare no entities, so a document type is refused:
-without one there is nothing that could expand. Expat's limit on amplification stands behind that.
+The dump is parsed as a stream, a page in memory at most. Nothing in it can expand: entities are declared in a document
+type, which stands before the root, and a file is a dump only if nothing but an XML declaration does. Expat's limit on
+amplification stands behind that.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ class _Pages:
         self._parser.buffer_size = BLOCK
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
-        self._parser.StartDoctypeDeclHandler = self._doctype
 
     def feed(self, block: bytes) -> None:
         self._parser.Parse(block, False)
@@ -50,9 +50,6 @@ class _Pages:
             self._parser.Parse(b"", True)
         except expat.ExpatError as error:
             raise EOFError from error
-
-    def _doctype(self, *_: object) -> None:
-        raise ValueError("it declares a document type, and dumps have none")
 
     def _start(self, tag: str, _: dict[str, str]) -> None:
         if tag == "page":
