@@ -77,6 +77,7 @@ def test_interrupted_fetching_leaves_nothing_that_looks_whole(remote, tmp_path: 
 def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
     for url, message in (
         ("memory://data/nosuch.txt", "No such file or directory"),
+        ("https://[half", "cannot be fetched: Invalid IPv6 URL"),
         ("nosuch://user:secret@host/a.txt?key=secret", "cannot be fetched: Protocol not known"),
     ):
         with pytest.raises(FileError, match=message) as caught:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -103,9 +102,7 @@ class _Build:
     def _survey(self) -> Survey:
         request, fetched = self.request, self.folder / FETCHED
         if self.workers.leads:
-            if request.force:
-                shutil.rmtree(fetched, ignore_errors=True)
-            local_paths(request.paths, fetched, quiet=request.quiet)
+            local_paths(request.paths, fetched, quiet=request.quiet, anew=request.force)
         self.workers.wait()
         paths = local_paths(request.paths, fetched, quiet=True)
         text = survey(paths, request.seed, (self.folder, request.output, request.card), request.field)

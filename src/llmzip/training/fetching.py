@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,15 +35,16 @@ def without_secrets(name: str) -> str:
     return SECRETS.sub("", name) if is_url(name) else name
 
 
-def local_paths(names: Sequence[str | Path], folder: Path, *, quiet: bool) -> list[Path]:
-    """Return the local path of each name, after fetching what is behind URLs into `folder`, if it is not there.
+def local_paths(names: Sequence[str | Path], folder: Path, *, quiet: bool, anew: bool = False) -> list[Path]:
+    """Return the local path of each name, after fetching what is behind URLs into `folder`.
 
-    Shows progress on a terminal unless `quiet`. Raises FileError.
+    What is there already is fetched again only with `anew`. Shows progress on a terminal unless `quiet`. Raises
+    FileError.
     """
-    return [_fetched(str(name), folder, quiet) if is_url(str(name)) else Path(name) for name in names]
+    return [_fetched(str(name), folder, quiet, anew) if is_url(str(name)) else Path(name) for name in names]
 
 
-def _fetched(url: str, folder: Path, quiet: bool) -> Path:
+def _fetched(url: str, folder: Path, quiet: bool, anew: bool) -> Path:
     """Return the local copy of a file, or of a folder with all files below it."""
     shown = without_secrets(url)
     try:
@@ -50,10 +52,12 @@ def _fetched(url: str, folder: Path, quiet: bool) -> Path:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise FileError(shown, NO_FSSPEC) from error
-    parts = urlsplit(shown)
-    name = (PurePosixPath(parts.path).name or parts.netloc).lstrip(".") or "corpus"
-    target = folder / hashlib.sha256(url.encode()).hexdigest()[:8] / name
+    own = folder / hashlib.sha256(url.encode()).hexdigest()[:8]  # of no other URL, and of nobody else
+    if anew:
+        shutil.rmtree(own, ignore_errors=True)
     try:
+        parts = urlsplit(shown)
+        target = own / ((PurePosixPath(parts.path).name or parts.netloc).lstrip(".") or "corpus")
         system, path = url_to_fs(url)
         for file, local in _files(system, path, target):
             if not local.exists():
