@@ -28,7 +28,8 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from llmzip._version import __version__
-from llmzip.kernel_cache import SUFFIX, Folder, KernelCache, config
+from llmzip.kernel import Kernel
+from llmzip.kernel_cache import SUFFIX, Folder, config
 
 PACKAGE = Path(__file__).parent
 
@@ -93,12 +94,9 @@ def jit(function: Callable[..., Any], *, inlined: bool = False) -> Any:
 
     A call costs two atomic operations for each array that is passed on, more than the work of a small kernel.
     """
-    # Where the compiler is off, this is the function itself.
-    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", fastmath=False, forceinline=inlined)(function)
-    folder = cache_folder(Path(function.__code__.co_filename))
-    if folder and not config.DISABLE_JIT:
-        dispatcher._cache = KernelCache(function, folder)
-    return dispatcher
+    if config.DISABLE_JIT:
+        return function
+    return Kernel(function, inlined=inlined, folder=cache_folder(Path(function.__code__.co_filename)))
 
 
 def inlined(function: Callable[..., Any]) -> Any:

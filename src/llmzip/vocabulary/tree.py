@@ -98,6 +98,16 @@ class DecisionTree:
         )
 
 
+@inlined
+def _push(stack, waiting, lo, hi, before, node_index):
+    """Put a node on the stack, which has `waiting` already; return their number.
+
+    Value by value: for a whole row numba compiles an error message about shapes, which takes seconds.
+    """
+    stack[waiting, 0], stack[waiting, 1], stack[waiting, 2], stack[waiting, 3] = lo, hi, before, node_index
+    return waiting + 1
+
+
 @jit
 def fill_nodes(blob, offsets, fields):
     """Fill `fields` int32 ``[8, V - 1]``, the rows in the order of DecisionTree; return the height."""
@@ -105,8 +115,7 @@ def fill_nodes(blob, offsets, fields):
     height = 0
     # Nodes still to be filled: lo, hi, number of decisions before, node_index. They are disjoint ranges.
     stack = np.empty((tokens, 4), np.int64)
-    stack[0] = (0, tokens, 0, 1)
-    waiting = 1
+    waiting = _push(stack, 0, 0, tokens, 0, 1)
     node = 0
     while waiting > 0:
         waiting -= 1
@@ -150,11 +159,9 @@ def fill_nodes(blob, offsets, fields):
             left_index = node_index + node_index % BLOCK  # same block, twice the number in it
             right_index = left_index + 1
         if hi - mid > 1:
-            stack[waiting] = (mid, hi, before + 1, right_index)
-            waiting += 1
+            waiting = _push(stack, waiting, mid, hi, before + 1, right_index)
         if mid - lo > 1:
-            stack[waiting] = (lo, mid, before + 1, left_index)
-            waiting += 1
+            waiting = _push(stack, waiting, lo, mid, before + 1, left_index)
     return height
 
 

@@ -1,0 +1,79 @@
+"""Compile a kernel for calls from Python, and once more, but less far, for calls from other kernels.
+
+numba makes the same of both: a function with optimised code, machine code and wrappers for Python and C. A kernel that
+calls others contains them, though, optimises them anew together with itself, and needs only their plain code. Left out
+for calls from kernels, all the rest is half of the time that compiling takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, CompileResult
+from numba.core.registry import CPUDispatcher
+
+from llmzip.kernel_cache import Folder, KernelCache
+
+OPTIONS = {"nopython": True, "nogil": True, "error_model": "numpy", "fastmath": False, "boundscheck": None}
+
+
+class LinkedLibrary(JITCodeLibrary):
+    """Code that is linked into the kernels that call it: simplified function by function, and never made machine code."""
+
+    def _optimize_final_module(self) -> None:
+        """Do nothing: the caller's library is optimised as a whole."""
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+
+class LinkedCompiler(Compiler):
+    """The compiler of what other kernels call."""
+
+    def __init__(self, typing_context: Any, target_context: Any, library: Any, args: Any, *rest: Any):
+        _, flags, _ = rest
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        super().__init__(typing_context, target_context, library, args, *rest)
+
+    def compile_extra(self, func: Callable[..., Any]) -> CompileResult:
+        """Compile *func* into a library of its own."""
+        self.state.library = LinkedLibrary(self.state.targetctx.codegen(), func.__qualname__)
+        return super().compile_extra(func)
+
+
+class LinkedKernel(CPUDispatcher):
+    """A kernel as other kernels call it."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
+        super().__init__(function, targetoptions=options, pipeline_class=LinkedCompiler)
+
+    def add_overload(self, result: CompileResult) -> None:
+        """Make a result known to callers: by its description, as it has no entry point."""
+        result = result._replace(entry_point=result.fndesc)
+        self.targetctx.insert_user_function(result.fndesc, result.fndesc, [result.library])
+        self.overloads[tuple(result.signature.args)] = result
+
+
+class Kernel(CPUDispatcher):
+    """A kernel as Python calls it."""
+
+    def __init__(self, function: Callable[..., Any], *, inlined: bool, folder: Folder | None):
+        options = {**OPTIONS, "forceinline": inlined}
+        super().__init__(function, targetoptions=options)
+        self.linked = LinkedKernel(function, options)
+        if folder:
+            self._cache = KernelCache(function, folder)
+
+    # What numba asks when another kernel calls this one.
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Return the template for typing a call."""
+        return self.linked.get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        """Return what stands for the code for a signature."""
+        return self.linked.get_overload(sig)
