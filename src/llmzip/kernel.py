@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite.binding import parse_bitcode
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, CompileResult
+from numba.core.compiler import Compiler, CompileResult, compile_result
 from numba.core.registry import CPUDispatcher
 
 from llmzip.kernel_cache import Folder, KernelCache
@@ -45,6 +46,41 @@ class LinkedCompiler(Compiler):
         return super().compile_extra(func)
 
 
+class LinkedCache(KernelCache):
+    """The cache of what other kernels call: plain code in the place of machine code."""
+
+    kind = ".linked"
+
+    def reduced(self, result: CompileResult) -> tuple[Any, ...]:
+        """Return the parts of a result that are kept, to be pickled."""
+        described = result.fndesc
+        described.typemap = described.calltypes = None  # large, and for compiling only
+        environments = result._find_referenced_environments()
+        library = result.library.name, result.library._final_module.as_bitcode()
+        return *library, described, result.environment, result.signature, result.reload_init, environments
+
+    def restored(self, target_context: Any, parts: tuple[Any, ...]) -> CompileResult:
+        """Return the result that was reduced."""
+        name, bitcode, described, environment, signature, reload_init, environments = parts
+        for function in reload_init:
+            function()
+        library = LinkedLibrary(target_context.codegen(), name)
+        library._final_module = parse_bitcode(bitcode)
+        library._finalize_final_module()
+        return compile_result(
+            library=library,
+            fndesc=described,
+            environment=environment,
+            signature=signature,
+            objectmode=False,
+            lifted=(),
+            reload_init=reload_init,
+            referenced_envs=environments,
+            target_context=target_context,
+            typing_context=target_context.typing_context,
+        )
+
+
 class LinkedKernel(CPUDispatcher):
     """A kernel as other kernels call it."""
 
@@ -66,7 +102,13 @@ class Kernel(CPUDispatcher):
         super().__init__(function, targetoptions=options)
         self.linked = LinkedKernel(function, options)
         if folder:
-            self._cache = KernelCache(function, folder)
+            self._cache, self.linked._cache = KernelCache(function, folder), LinkedCache(function, folder)
+
+    def add_overload(self, result: CompileResult) -> None:
+        """Take a result in; the functions linked into it get their environments, as those do that are run themselves."""
+        for environment in result._find_referenced_environments():
+            result.codegen.set_env(environment.env_name, environment)
+        super().add_overload(result)
 
     # What numba asks when another kernel calls this one.
 

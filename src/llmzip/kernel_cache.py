@@ -77,9 +77,12 @@ def check_trusted(status: os.stat_result, name: str) -> None:
 class KernelCache(FunctionCache):
     """The cache of one function, as numba's dispatchers use it: a file for each signature and processor."""
 
+    kind = ""  # set apart from other results of the same function
+
     def __init__(self, function: Callable[..., Any], folder: Folder):
         self._py_func, self._folder = function, folder
-        self._name = re.sub(r"\W", "_", f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}")
+        name = f"{Path(function.__code__.co_filename).stem}.{function.__qualname__}{self.kind}"
+        self._name = re.sub(r"\W", "_", name)
 
     @property
     def cache_path(self) -> str:
@@ -102,7 +105,7 @@ class KernelCache(FunctionCache):
             stored_key, payload = pickle.loads(content)  # noqa: S301 - from a trusted folder, and checked
             if stored_key != key:
                 raise ValueError("holds another kernel")
-            return CompileResult._rebuild(target_context, *payload)
+            return self.restored(target_context, payload)
         except Exception as error:  # whatever is wrong with it
             self._note("cannot be used", error)
             return None
@@ -113,9 +116,18 @@ class KernelCache(FunctionCache):
             return
         try:
             key, name = self._key(sig, data.codegen)
-            self._write(name, dumps((key, data._reduce())))
+            self._write(name, dumps((key, self.reduced(data))))
         except Exception as error:
             self._note("cannot be kept", error)
+
+    def reduced(self, result: CompileResult) -> tuple[Any, ...]:
+        """Return the parts of a result that are kept, to be pickled."""
+        parts: tuple[Any, ...] = result._reduce()
+        return parts
+
+    def restored(self, target_context: Any, parts: tuple[Any, ...]) -> CompileResult:
+        """Return the result that was reduced."""
+        return CompileResult._rebuild(target_context, *parts)
 
     def _key(self, sig: Any, codegen: Any) -> tuple[str, str]:
         """Return what the machine code depends on besides the module's source, and the name of its file."""

@@ -35,7 +35,7 @@ class Rules(NamedTuple):
     """The rules of a splitting.
 
     Attributes:
-        classes: uint8[TABLE], the class of each code point; empty for the rules of llmzip.vocabulary.pretokens.
+        classes: uint8[TABLE], the class of each code point.
         digits: the most number characters in a pre-token.
         newer: whether the rules are those of Llama 3, not GPT-2's.
     """
@@ -47,9 +47,7 @@ class Rules(NamedTuple):
 
 @functools.cache
 def rules(splitting: str) -> Rules:
-    """Return the rules of a splitting."""
-    if splitting not in SPLITTINGS:
-        return Rules(np.zeros(0, np.uint8), LIMIT, False)
+    """Return the rules of one of the SPLITTINGS."""
     classes = np.zeros(TABLE, np.uint8)
     for code in range(TABLE):
         kind = ucd_3_2_0.category(chr(code))[0]

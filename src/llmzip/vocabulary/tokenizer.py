@@ -90,7 +90,7 @@ class Tokenizer:
         """Return the int32 ids of the tokens that spell *data*."""
         if self._pairs is None:
             self._pairs = _build_pairs(self.blob, self.offsets)
-        rules = pretokens_gpt2.rules(self.splitting)
+        rules = None if self.splitting == OWN else pretokens_gpt2.rules(self.splitting)
         ids: Ids = _encode(as_bytes(data), rules, self._singles, self._pairs, self.ranks)
         return ids
 
@@ -217,17 +217,22 @@ def _merged(pairs: Ints, left: Int, right: Int) -> Int:
 
 
 @jit
-def _encode(data: Bytes, rules: Rules, singles: Ints, pairs: Ints, ranks: Ids) -> Ids:
-    """Return the ids of *data*; *singles* holds the id of each byte value."""
+def _encode(data: Bytes, rules: Rules | None, singles: Ints, pairs: Ints, ranks: Ids) -> Ids:
+    """Return the ids of *data*; *singles* holds the id of each byte value, *rules* is None for OWN.
+
+    The compiler leaves out the rules that are not asked for.
+    """
     out = np.empty(data.size, np.int32)
     count = 0
     made = np.empty(LIMIT, np.int64)  # made[i]: the token that parts i and i + 1 of the pre-token make, or -1
     rank = np.empty(LIMIT, np.int64)
     memo = np.zeros((MEMO, 4), np.int64)  # start, length, first id in out, number of ids
-    start = 0
+    start = np.int64(0)  # of the type of its ends: kernels are compiled for 0 as well, else
     while start < data.size:
-        own = rules.classes.size == 0
-        end = pretokens.pretoken_end(data, start) if own else pretokens_gpt2.pretoken_end(data, start, rules)
+        if rules is None:
+            end = pretokens.pretoken_end(data, start)
+        else:
+            end = pretokens_gpt2.pretoken_end(data, start, rules)
         length = end - start
         known = memo[hash_bytes(data, start, end) & (MEMO - 1)]
         if known[1] == length and same_bytes(data, known[0], start, length):
