@@ -63,6 +63,7 @@ def test_cache_folder_depends_on_the_module_and_what_it_imports(
 
     def digest() -> str:
         jit_module._source.cache_clear()
+        jit_module.source_digest.cache_clear()
         return jit_module.source_digest(tmp_path / "top.py")
 
     before = digest()

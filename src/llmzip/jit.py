@@ -51,6 +51,7 @@ def _source(path: Path) -> tuple[bytes, frozenset[Path]]:
     return source, frozenset(file for file in files if file.is_file())
 
 
+@functools.cache
 def source_digest(path: Path) -> str:
     """Return a digest of a module and of all that it imports, directly or not, from the package.
 

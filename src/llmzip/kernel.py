@@ -7,6 +7,7 @@ for calls from kernels, all the rest is half of the time that compiling takes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -84,8 +85,10 @@ class LinkedCache(KernelCache):
 class LinkedKernel(CPUDispatcher):
     """A kernel as other kernels call it."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]):
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any], folder: Folder | None):
         super().__init__(function, targetoptions=options, pipeline_class=LinkedCompiler)
+        if folder:
+            self._cache = LinkedCache(function, folder)
 
     def add_overload(self, result: CompileResult) -> None:
         """Make a result known to callers: by its description, as it has no entry point."""
@@ -98,11 +101,15 @@ class Kernel(CPUDispatcher):
     """A kernel as Python calls it."""
 
     def __init__(self, function: Callable[..., Any], *, inlined: bool, folder: Folder | None):
-        options = {**OPTIONS, "forceinline": inlined}
-        super().__init__(function, targetoptions=options)
-        self.linked = LinkedKernel(function, options)
+        super().__init__(function, targetoptions={**OPTIONS, "forceinline": inlined})
+        self._folder = folder
         if folder:
-            self._cache, self.linked._cache = KernelCache(function, folder), LinkedCache(function, folder)
+            self._cache = KernelCache(function, folder)
+
+    @functools.cached_property
+    def linked(self) -> LinkedKernel:
+        """Return the kernel as others call it, which is made when one of them is compiled."""
+        return LinkedKernel(self.py_func, self.targetoptions, self._folder)
 
     def add_overload(self, result: CompileResult) -> None:
         """Take a result in; the functions linked into it get their environments, as those do that are run themselves."""

@@ -24,6 +24,7 @@ import llvmlite
 import numba
 from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 config: Any = numba.config  # its settings are made at run time, unknown to type checkers
@@ -96,7 +97,7 @@ class KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled function for a signature, None if it has to be compiled."""
-        target_context.refresh()
+        rtsys.initialize(target_context)  # the functions that loaded code calls; compiling loads much more
         try:
             key, name = self._key(sig, target_context.codegen())
             content = self._read(name)

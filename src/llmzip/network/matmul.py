@@ -14,7 +14,6 @@ A backend is used only after it has multiplied worst-case operands correctly on 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -158,27 +157,14 @@ def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], row
     """
     n, k = shape
     sign = np.where(np.arange(k) % 3 == 0, -1, 1)
-    weight = np.full((n, k), peak, np.int8)
-    weight[:, -1] = peak - 1 + k % 2  # makes the sums odd: beyond 2^24 float32 would round them
-    weight[1::3] = -peak
-    weight[2::3] = peak * sign
-    q = np.full((rows, k), 127, np.int16)
-    q[1::3] = 127 * sign
-    q[2::3] = -127
+    weights = np.stack([np.full(k, peak), np.full(k, -peak), peak * sign]).astype(np.int8)
+    weights[0, -1] = peak - 1 + k % 2  # makes the sums odd: beyond 2^24 float32 would round them
+    inputs = np.stack([np.full(k, 127), 127 * sign, np.full(k, -127)]).astype(np.int16)
+    row, column = np.arange(rows) % 3, np.arange(n) % 3
     acc = np.empty((rows, n), np.int32)
-    bind(weight)(q, acc)
-    return bool(np.array_equal(acc, q.astype(np.float64) @ weight.astype(np.float64).T))
-
-
-def _seconds(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int) -> float:
-    n, k = shape
-    product = bind(np.ones(shape, np.int8))
-    q, acc = np.ones((rows, k), np.int16), np.empty((rows, n), np.int32)
-    product(q, acc)
-    start = time.perf_counter()
-    for _ in range(3):
-        product(q, acc)
-    return time.perf_counter() - start
+    bind(weights[column])(inputs[row], acc)
+    sums = inputs.astype(np.int64) @ weights.astype(np.int64).T
+    return bool(np.array_equal(acc, sums[row[:, None], column]))
 
 
 def fits_quads(shapes: Iterable[tuple[int, int]]) -> bool:
@@ -187,7 +173,7 @@ def fits_quads(shapes: Iterable[tuple[int, int]]) -> bool:
 
 
 def candidates() -> list[str]:
-    """Return the backends worth trying here, the likely best first.
+    """Return the backends worth trying here, the fastest first.
 
     Importing torch takes seconds, and its threads get in the way of ours: it is the reserve.
     """
@@ -204,16 +190,12 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int, peak: int = 63) -> str:
     Raises HardwareError if none is.
     """
     distinct = sorted(set(shapes))
-    likely = candidates()
-    if not fits_quads(distinct):
-        likely = [name for name in likely if name != "vnni"]
-    reserve = [] if config.DISABLE_JIT or peak > 63 else ["int8", "float32"]
-    for names in (likely, reserve):
-        exact = [n for n in names if all(self_test(BINDERS[n], s, r, peak) for s in distinct for r in {1, rows})]
-        if len(exact) == 1:
-            return exact[0]
-        if exact:
-            return min(exact, key=lambda name: sum(_seconds(BINDERS[name], s, rows) for s in distinct))
+    names = candidates() + ([] if config.DISABLE_JIT or peak > 63 else ["int8", "float32"])
+    for name in names:
+        if name == "vnni" and not fits_quads(distinct):
+            continue
+        if all(self_test(BINDERS[name], shape, r, peak) for shape in distinct for r in {1, rows}):
+            return name
     raise HardwareError("this machine multiplies integers wrongly in every way known to llmzip (see llmzip doctor)")
 
 

@@ -10,7 +10,6 @@ from llmzip.network.cpu import ExactNetwork
 from llmzip.network.head import new_head
 from llmzip.network.heads import AnyHead, AnyPrediction
 from llmzip.network.llama.flat_head import FlatHead
-from llmzip.network.llama.forward import LlamaNetwork
 from llmzip.network.llama.weights import LlamaWeights
 from llmzip.network.weights import Weights
 
@@ -37,6 +36,8 @@ def bind(weights: AnyWeights, *, device: str = "cpu", backend: str | None = None
     """Return the network of `weights` on a torch device, or on the CPU with a matmul backend, None for the fastest."""
     if isinstance(weights, LlamaWeights):
         if device == "cpu":
+            from llmzip.network.llama.forward import LlamaNetwork  # takes time that other networks need not spend
+
             return LlamaNetwork(weights, backend=backend)
         from llmzip.network.llama.torch_device import TorchLlama
 
