@@ -22,6 +22,7 @@ from typing import Any
 
 import llvmlite
 import numba
+from llvmlite.binding import address_of_symbol
 from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
@@ -97,7 +98,6 @@ class KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled function for a signature, None if it has to be compiled."""
-        rtsys.initialize(target_context)  # the functions that loaded code calls; compiling loads much more
         try:
             key, name = self._key(sig, target_context.codegen())
             content = self._read(name)
@@ -123,12 +123,21 @@ class KernelCache(FunctionCache):
 
     def reduced(self, result: CompileResult) -> tuple[Any, ...]:
         """Return the parts of a result that are kept, to be pickled."""
-        parts: tuple[Any, ...] = result._reduce()
-        return parts
+        module = result.library._final_module
+        needed = [item.name for item in (*module.functions, *module.global_variables) if item.is_declaration]
+        return [name for name in needed if not name.startswith("llvm.")], result._reduce()
 
     def restored(self, target_context: Any, parts: tuple[Any, ...]) -> CompileResult:
         """Return the result that was reduced."""
-        return CompileResult._rebuild(target_context, *parts)
+        needed, reduced = parts
+        # All that loaded code calls, for nearly every kernel. The compiler's declarations take longer to load.
+        rtsys.initialize(target_context)
+        if not all(map(address_of_symbol, needed)):
+            target_context.refresh()
+            missing = [name for name in needed if not address_of_symbol(name)]
+            if missing:  # LLVM would end the process
+                raise ValueError(f"calls {', '.join(missing)}, which this process does not have")
+        return CompileResult._rebuild(target_context, *reduced)
 
     def _key(self, sig: Any, codegen: Any) -> tuple[str, str]:
         """Return what the machine code depends on besides the module's source, and the name of its file."""
