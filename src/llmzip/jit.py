@@ -108,10 +108,22 @@ def inlined(function: Callable[..., Any]) -> Any:
 CACHE = cache_base()
 
 
-def compiled_before() -> bool:
-    """Return whether the token kernels, the largest, are in the cache: else the first call takes a minute."""
+def compiled_before(names: str) -> bool:
+    """Return whether a token kernel with one of these names, in which ``*`` stands for anything, is in the cache."""
     folder = cache_folder(PACKAGE / "coding/token_kernels.py")
-    return bool(config.DISABLE_JIT) or (folder is not None and any(folder.path.glob("*" + SUFFIX)))
+    kept = f"token_kernels_{names}-*{SUFFIX}"
+    return bool(config.DISABLE_JIT) or (folder is not None and any(folder.path.glob(kept)))
+
+
+def can_keep_kernels() -> bool:
+    """Return whether compiled kernels can be kept for other processes."""
+    folder = cache_folder(PACKAGE / "coding/token_kernels.py")
+    try:
+        if folder:
+            os.close(folder.open(create=True))
+    except OSError:
+        return False
+    return folder is not None and os.access(folder.path, os.W_OK)
 
 
 @intrinsic

@@ -103,6 +103,7 @@ class Kernel(CPUDispatcher):
     def __init__(self, function: Callable[..., Any], *, inlined: bool, folder: Folder | None):
         super().__init__(function, targetoptions={**OPTIONS, "forceinline": inlined})
         self._folder = folder
+        self._wait: Callable[[], None] | None = None
         if folder:
             self._cache = KernelCache(function, folder)
 
@@ -110,6 +111,17 @@ class Kernel(CPUDispatcher):
     def linked(self) -> LinkedKernel:
         """Return the kernel as others call it, which is made when one of them is compiled."""
         return LinkedKernel(self.py_func, self.targetoptions, self._folder)
+
+    def compiled_elsewhere(self, wait: Callable[[], None]) -> None:
+        """Call `wait`, from any thread, before this is compiled or loaded: another process may be compiling it."""
+        self._wait = wait
+
+    def compile(self, sig: Any) -> Any:
+        """Compile the kernel for a signature, or load it."""
+        if self._wait:
+            self._wait()
+            self._wait = None
+        return super().compile(sig)
 
     def add_overload(self, result: CompileResult) -> None:
         """Take a result in; the functions linked into it get their environments, as those do that are run themselves."""

@@ -47,6 +47,7 @@ class Conversion(ABC):
     threads: int = 0
     jobs: int = 1
 
+    kernels = "*"  # names of the largest that are needed, see llmzip.jit.compiled_before
     archive_in = False
     archive_out = False
     writes = True  # to a name derived from the input's, unless options name another
@@ -186,8 +187,9 @@ class Conversion(ABC):
             return
         from llmzip.jit import compiled_before
 
-        if not compiled_before():
-            print("llmzip: compiling, once (about a minute)", file=sys.stderr, flush=True)
+        if not compiled_before(self.kernels):
+            duration = "a few seconds" if compiled_before("code_*") else "about a quarter of a minute"
+            print(f"llmzip: compiling, once ({duration})", file=sys.stderr, flush=True)
         if stat.S_ISREG(status.st_mode):
             warning = self.warning(status.st_size)
             if warning:
@@ -275,6 +277,11 @@ class Compression(Conversion):
     memory_hint = "-m none takes less"
 
     @property
+    def kernels(self) -> str:  # type: ignore[override]
+        """Return the name of the encoder's loop."""
+        return "encode_bytes" if self.model == registry.NONE else "encode_steps"
+
+    @property
     def verifies(self) -> bool:
         """Return whether the archive is verified: on request, and always before the source is removed."""
         return self.verify or self.remove
@@ -318,6 +325,10 @@ class Compression(Conversion):
 
     def convert(self, source: BinaryIO, destination: BinaryIO, progress: Progress | None) -> None:
         """Compress."""
+        if self.model in (None, registry.DEFAULT):
+            from llmzip.coding import precompiler
+
+            precompiler.start()
         llmzip.compress_stream(
             source,
             destination,
@@ -335,6 +346,7 @@ class Decompression(Conversion):
     salvage: bool = False
     memlimit: int | None = None  # bytes
 
+    kernels = "decode_*"
     archive_in = True
     memory_hint = "llmzip list shows how much it takes"
 
