@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite.binding import parse_bitcode
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, CompileResult, compile_result
+from numba.core.compiler import Compiler, compile_result
 from numba.core.registry import CPUDispatcher
 
 from llmzip.kernel_cache import Folder, KernelCache
@@ -22,7 +22,7 @@ OPTIONS = {"nopython": True, "nogil": True, "error_model": "numpy", "fastmath": 
 
 
 class LinkedLibrary(JITCodeLibrary):
-    """Code that is linked into the kernels that call it: simplified function by function, and never made machine code."""
+    """Code that is linked into the kernels that call it: functions are simplified, and never made machine code."""
 
     def _optimize_final_module(self) -> None:
         """Do nothing: the caller's library is optimised as a whole."""
@@ -41,7 +41,7 @@ class LinkedCompiler(Compiler):
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         super().__init__(typing_context, target_context, library, args, *rest)
 
-    def compile_extra(self, func: Callable[..., Any]) -> CompileResult:
+    def compile_extra(self, func: Callable[..., Any]) -> Any:
         """Compile *func* into a library of its own."""
         self.state.library = LinkedLibrary(self.state.targetctx.codegen(), func.__qualname__)
         return super().compile_extra(func)
@@ -52,7 +52,7 @@ class LinkedCache(KernelCache):
 
     kind = ".linked"
 
-    def reduced(self, result: CompileResult) -> tuple[Any, ...]:
+    def reduced(self, result: Any) -> tuple[Any, ...]:
         """Return the parts of a result that are kept, to be pickled."""
         described = result.fndesc
         described.typemap = described.calltypes = None  # large, and for compiling only
@@ -60,7 +60,7 @@ class LinkedCache(KernelCache):
         library = result.library.name, result.library._final_module.as_bitcode()
         return *library, described, result.environment, result.signature, result.reload_init, environments
 
-    def restored(self, target_context: Any, parts: tuple[Any, ...]) -> CompileResult:
+    def restored(self, target_context: Any, parts: tuple[Any, ...]) -> Any:
         """Return the result that was reduced."""
         name, bitcode, described, environment, signature, reload_init, environments = parts
         for function in reload_init:
@@ -90,7 +90,7 @@ class LinkedKernel(CPUDispatcher):
         if folder:
             self._cache = LinkedCache(function, folder)
 
-    def add_overload(self, result: CompileResult) -> None:
+    def add_overload(self, result: Any) -> None:
         """Make a result known to callers: by its description, as it has no entry point."""
         result = result._replace(entry_point=result.fndesc)
         self.targetctx.insert_user_function(result.fndesc, result.fndesc, [result.library])
@@ -123,8 +123,8 @@ class Kernel(CPUDispatcher):
             self._wait = None
         return super().compile(sig)
 
-    def add_overload(self, result: CompileResult) -> None:
-        """Take a result in; the functions linked into it get their environments, as those do that are run themselves."""
+    def add_overload(self, result: Any) -> None:
+        """Take a result in, and give the functions linked into it their environments."""
         for environment in result._find_referenced_environments():
             result.codegen.set_env(environment.env_name, environment)
         super().add_overload(result)

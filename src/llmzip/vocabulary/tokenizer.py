@@ -229,7 +229,7 @@ def _encode(data: Bytes, rules: Rules | None, singles: Ints, pairs: Ints, ranks:
     memo = np.zeros((MEMO, 4), np.int64)  # start, length, first id in out, number of ids
     start = np.int64(0)  # of the type of its ends: kernels are compiled for 0 as well, else
     while start < data.size:
-        if rules is None:
+        if rules is None:  # noqa: SIM108 - numba leaves out branches of statements only
             end = pretokens.pretoken_end(data, start)
         else:
             end = pretokens_gpt2.pretoken_end(data, start, rules)
