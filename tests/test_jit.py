@@ -78,11 +78,22 @@ def test_cache_folder_depends_on_the_module_and_what_it_imports(
 
 def test_knows_whether_kernels_were_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit_module, "CACHE", (tmp_path, ("llmzip",)))
-    assert not jit_module.compiled_before()
+    assert not jit_module.compiled_before("encode_*")
     folder = jit_module.cache_folder(jit_module.PACKAGE / "coding/token_kernels.py").path
     folder.mkdir(parents=True)
-    (folder / "kernel.kernel").touch()
-    assert jit_module.compiled_before()
+    (folder / "token_kernels_encode_steps-0.kernel").touch()
+    assert jit_module.compiled_before("encode_*")
+    assert not jit_module.compiled_before("encode_bytes")
+    assert not jit_module.compiled_before("decode_*")
+
+
+def test_knows_whether_kernels_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit_module, "CACHE", (tmp_path, ("llmzip",)))
+    assert jit_module.can_keep_kernels()
+    (tmp_path / "llmzip").chmod(0o777)  # not to be trusted
+    assert not jit_module.can_keep_kernels()
+    monkeypatch.setattr(jit_module, "CACHE", None)
+    assert not jit_module.can_keep_kernels()
 
 
 def test_imports_are_found_as_a_parser_finds_them() -> None:

@@ -108,8 +108,8 @@ class Kernel(CPUDispatcher):
             self._cache = KernelCache(function, folder)
 
     @functools.cached_property
-    def linked(self) -> LinkedKernel:
-        """Return the kernel as others call it, which is made when one of them is compiled."""
+    def linked(self) -> Any:
+        """Return the LinkedKernel that others call, which is made when one of them is compiled."""
         return LinkedKernel(self.py_func, self.targetoptions, self._folder)
 
     def compiled_elsewhere(self, wait: Callable[[], None]) -> None:

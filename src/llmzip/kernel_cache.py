@@ -25,7 +25,7 @@ import numba
 from llvmlite.binding import address_of_symbol
 from numba.core.caching import FunctionCache
 from numba.core.compiler import CompileResult
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
 config: Any = numba.config  # its settings are made at run time, unknown to type checkers
@@ -121,13 +121,13 @@ class KernelCache(FunctionCache):
         except Exception as error:
             self._note("cannot be kept", error)
 
-    def reduced(self, result: CompileResult) -> tuple[Any, ...]:
+    def reduced(self, result: Any) -> tuple[Any, ...]:
         """Return the parts of a result that are kept, to be pickled."""
         module = result.library._final_module
         needed = [item.name for item in (*module.functions, *module.global_variables) if item.is_declaration]
         return [name for name in needed if not name.startswith("llvm.")], result._reduce()
 
-    def restored(self, target_context: Any, parts: tuple[Any, ...]) -> CompileResult:
+    def restored(self, target_context: Any, parts: tuple[Any, ...]) -> Any:
         """Return the result that was reduced."""
         needed, reduced = parts
         # All that loaded code calls, for nearly every kernel. The compiler's declarations take longer to load.
