@@ -107,6 +107,36 @@ def test_settings_of_the_compiler_have_kernels_of_their_own(tmp_path: Path, cach
     assert again(tmp_path, NUMBA_BOUNDSCHECK="1")[:2] == ["42", "1 hits"]
 
 
+CALLS_NOBODY_KNOWS = """
+from llmzip.kernel_cache import KernelCache
+real = KernelCache.reduced
+KernelCache.reduced = lambda self, result: (["no_such_function"], real(self, result)[1])
+"""
+
+
+def test_code_that_calls_what_the_process_does_not_have_is_compiled_afresh(tmp_path: Path) -> None:
+    """LLVM would end the process."""
+    again(tmp_path, before=CALLS_NOBODY_KNOWS)
+    number, hits, problems = again(tmp_path)
+    assert (number, hits) == ("42", "0 hits")
+    assert "calls no_such_function" in problems
+
+
+LOADED_LATE = """
+from numba.core.cpu import CPUContext
+from llmzip import kernel_cache
+ready = []
+real, refresh = kernel_cache.address_of_symbol, CPUContext.refresh
+kernel_cache.address_of_symbol = lambda name: real(name) if ready else None
+CPUContext.refresh = lambda self: (ready.append(1), refresh(self))
+"""
+
+
+def test_code_that_calls_what_numba_has_not_loaded_yet_loads_it(tmp_path: Path, cache: Path) -> None:
+    assert kernels(cache)
+    assert again(tmp_path, before=LOADED_LATE) == ["42", "1 hits", "[]"]
+
+
 NO_WRITING = """
 import os
 real = os.open
