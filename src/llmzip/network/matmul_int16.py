@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
 from llmzip.jit import jit
 from llmzip.kernel_cache import config
+from llmzip.network.instructions import HERE
 from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
 COLUMNS = 16  # of a block
@@ -24,7 +24,7 @@ AHEAD = 1024
 
 # A block is one vector of 512 bits where the CPU has AVX-512, else two of 256. The tiles are the best of those tried
 # (docs/experiments/2026-11-23-matmul-backends.md, docs/experiments/2026-11-27-pretrained.md).
-_WIDE = bool(llvm.get_host_cpu_features().get("avx512bw")) and not (config.CPU_NAME or config.CPU_FEATURES)
+_WIDE = HERE.bits == 512
 _WIDTH = 16 if _WIDE else 8
 ROWS = 8 if _WIDE else 4
 
@@ -38,8 +38,8 @@ def _load_weights(b: Any, address: Any) -> Any:
     return b.sext(load(b, address, _BYTES), _PAIRS16)
 
 
-def _multiply_add(b: Any, sums: Any, weights: Any, own: Any) -> Any:
-    product = b.mul(b.sext(b.bitcast(own, _PAIRS16), _PAIRS32), b.sext(weights, _PAIRS32))
+def _multiply_add(b: Any, sums: Any, weights: list[Any], own: list[Any]) -> Any:
+    product = b.mul(b.sext(b.bitcast(own[0], _PAIRS16), _PAIRS32), b.sext(weights[0], _PAIRS32))
     undefined = ir.Constant(_PAIRS32, ir.Undefined)
     even = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(0, PAIR * _WIDTH, PAIR))))
     odd = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(1, PAIR * _WIDTH, PAIR))))

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
 from llmzip.jit import jit
-from llmzip.kernel_cache import config
+from llmzip.network.instructions import HERE
 from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
 COLUMNS = 32  # of a block
 QUAD = 4
 OFFSET = 128  # makes weights positive
 
-_FEATURES = llvm.get_host_cpu_features()
-_WIDTH = 16 if _FEATURES.get("avx512vnni") else 8
+_WIDTH = max(HERE.dot_bits, 256) // 32
 _VECTORS = COLUMNS // _WIDTH
 # Of a tile: its sums and the weights of a block stay in the 32 registers of AVX-512, else 16.
 ROWS = 8 if _WIDTH == 16 else 2
@@ -33,18 +31,15 @@ _BYTES = ir.VectorType(ir.IntType(8), QUAD * _WIDTH)
 
 
 def available() -> bool:
-    """Return whether this CPU has the instructions, and numba compiles for this CPU."""
-    if config.CPU_NAME or config.CPU_FEATURES:
-        return False
-    wide = _FEATURES.get("avx512vnni") and _FEATURES.get("avx512f") and _FEATURES.get("avx512bw")
-    return bool(wide or _FEATURES.get("avxvnni"))
+    """Return whether kernels may use the instructions."""
+    return HERE.family == "x86" and HERE.dot_bits > 0
 
 
-def _multiply_add(b: Any, sums: Any, weights: Any, own: Any) -> Any:
+def _multiply_add(b: Any, sums: Any, weights: list[Any], own: list[Any]) -> Any:
     name = f"llvm.x86.avx512.vpdpbusd.{32 * _WIDTH}"
     kind = ir.FunctionType(_SUMS, [_SUMS, _BYTES, _BYTES])
     function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-    return b.call(function, [sums, weights, b.bitcast(own, _BYTES)])
+    return b.call(function, [sums, weights[0], b.bitcast(own[0], _BYTES)])
 
 
 _KIND = TileKind(
