@@ -12,7 +12,7 @@ import pytest
 from llmzip.errors import HardwareError
 from llmzip.network import matmul
 from llmzip.network.matmul import BINDERS, Product, choose, rechecked, self_test
-from llmzip.network.matmul_maddubs import octet_product
+from llmzip.network.matmul_octets import octet_product
 from llmzip.network.matmul_vnni import quad_product
 from llmzip.network.packed import KERNELS
 

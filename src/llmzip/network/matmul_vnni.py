@@ -20,14 +20,7 @@ COLUMNS = 32  # of a block
 QUAD = 4
 OFFSET = 128  # makes weights positive
 
-_WIDTH = max(HERE.dot_bits, 256) // 32
-_VECTORS = COLUMNS // _WIDTH
-# Of a tile: its sums and the weights of a block stay in the 32 registers of AVX-512, else 16.
-ROWS = 8 if _WIDTH == 16 else 2
-
 _I32 = ir.IntType(32)
-_SUMS = ir.VectorType(_I32, _WIDTH)
-_BYTES = ir.VectorType(ir.IntType(8), QUAD * _WIDTH)
 
 
 def available() -> bool:
@@ -35,21 +28,30 @@ def available() -> bool:
     return HERE.family == "x86" and HERE.dot_bits > 0
 
 
-def _multiply_add(b: Any, sums: Any, weights: list[Any], own: list[Any]) -> Any:
-    name = f"llvm.x86.avx512.vpdpbusd.{32 * _WIDTH}"
-    kind = ir.FunctionType(_SUMS, [_SUMS, _BYTES, _BYTES])
-    function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-    return b.call(function, [sums, weights[0], b.bitcast(own[0], _BYTES)])
+def quad_kind(bits: int) -> TileKind:
+    """Return how a group is multiplied in vectors of 256 or 512 bits."""
+    width = bits // 32
+    sums, bytes_ = ir.VectorType(_I32, width), ir.VectorType(ir.IntType(8), QUAD * width)
+    name = f"llvm.x86.avx512.vpdpbusd.{bits}"  # one of 256 bits is compiled for AVX-VNNI as well
+
+    def multiply_add(b: Any, total: Any, weights: list[Any], own: list[Any]) -> Any:
+        kind = ir.FunctionType(sums, [sums, bytes_, bytes_])
+        function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
+        return b.call(function, [total, weights[0], b.bitcast(own[0], bytes_)])
+
+    return TileKind(
+        sums,
+        COLUMNS // width,
+        QUAD * width,
+        load_weights=lambda b, address: load(b, address, bytes_),
+        multiply_add=multiply_add,
+        initial_sum=lambda b, total: b.mul(total, ir.Constant(_I32, -OFFSET)),  # takes the weights' offset off
+    )
 
 
-_KIND = TileKind(
-    _SUMS,
-    _VECTORS,
-    QUAD * _WIDTH,
-    load_weights=lambda b, address: load(b, address, _BYTES),
-    multiply_add=_multiply_add,
-    initial_sum=lambda b, total: b.mul(total, ir.Constant(_I32, -OFFSET)),  # takes the weights' offset off
-)
+# Rows of a tile: its sums and the weights of a block stay in the 32 registers of AVX-512, else 16.
+ROWS = 8 if HERE.dot_bits == 512 else 2
+_KIND = quad_kind(max(HERE.dot_bits, 256))
 _tile_full, _tile_4, _tile_2, _tile_1 = (tile(rows, _KIND) for rows in (ROWS, 4, 2, 1))
 
 

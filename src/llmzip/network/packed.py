@@ -14,30 +14,39 @@ import numpy as np
 from numba.extending import overload
 
 from llmzip.jit import jit
-from llmzip.network import matmul_maddubs, matmul_vnni
-from llmzip.network.matmul_int16 import PAIR, pack_pairs, pair_product
-from llmzip.network.matmul_maddubs import octet_product, pack_octets
-from llmzip.network.matmul_vnni import QUAD, pack_quads, quad_product
+from llmzip.network import matmul_int16, matmul_octets, matmul_vnni
+from llmzip.network.matmul_int16 import pack_pairs, pair_product
+from llmzip.network.matmul_octets import octet_product, pack_octets
+from llmzip.network.matmul_vnni import pack_quads, quad_product
 
 LARGEST = 127  # of weights of 8 bits
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel: how matrices are packed for it, the k that it adds up at once, and the largest weight it multiplies."""
+    """A kernel of our own.
+
+    Attributes:
+        pack: from a matrix int8 ``[N, K]``, its packed form.
+        group: K is a multiple of it.
+        columns: N is filled up to a multiple of it.
+        peak: the largest weight for which it is exact.
+    """
 
     pack: Callable[[np.ndarray], np.ndarray]
     group: int
+    columns: int
     peak: int = LARGEST
 
 
 # Of this machine, the likely fastest first.
 KERNELS: dict[str, Kernel] = {}
 if matmul_vnni.available():
-    KERNELS["vnni"] = Kernel(pack_quads, QUAD)
-if matmul_maddubs.available():
-    KERNELS["maddubs"] = Kernel(pack_octets, matmul_maddubs.GROUP, matmul_maddubs.PEAK)
-KERNELS["int16"] = Kernel(pack_pairs, PAIR)
+    KERNELS["vnni"] = Kernel(pack_quads, matmul_vnni.QUAD, matmul_vnni.COLUMNS)
+if matmul_octets.NAME:
+    KERNELS[matmul_octets.NAME] = Kernel(pack_octets, matmul_octets.OCTET, matmul_octets.COLUMNS, matmul_octets.PEAK)
+KERNELS["int16"] = Kernel(pack_pairs, matmul_int16.PAIR, matmul_int16.COLUMNS)
+WIDEST_BLOCK = max(kernel.columns for kernel in KERNELS.values())
 
 
 def packed_product(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
@@ -81,7 +90,7 @@ def packed_weight(packed: Any, block: Any, group: Any, column: Any, i: Any) -> A
 @overload(packed_weight, jit_options={"forceinline": True})
 def _packed_weight(packed, block, group, column, i):  # noqa: ARG001 - chosen by type
     if packed.ndim == 5:
-        offset = np.int32(matmul_maddubs.OFFSET)
+        offset = np.int32(matmul_octets.OFFSET)
         return lambda packed, block, group, column, i: np.int32(packed[block, group, i // 4, column, i % 4]) - offset
     if packed.dtype == numba.types.uint8:
         offset = np.int32(matmul_vnni.OFFSET)

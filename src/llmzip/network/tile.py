@@ -8,6 +8,7 @@ arithmetic is on integers, so the result is the same on every machine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,9 +82,6 @@ def emit_tile(b: Any, args: Any, rows: int, kind: TileKind, blocks: int = 1, *, 
         step = ir.Constant(_I64, offset) if isinstance(offset, int) else offset
         return b.add(address, step if count is None else b.mul(step, ir.Constant(_I64, count)))
 
-    def weights_of(word: int, block: int, vector: int) -> Any:
-        return kind.load_weights(b, at(at(here, block_stride, block), word * row_bytes + vector * kind.weight_bytes))
-
     zero = ir.Constant(kind.sums, [0] * kind.sums.count)
     first = [
         splat(b, kind.initial_sum(b, load(b, at(numbers, 4 * r), _I32)), kind.sums) if kind.initial_sum else zero
@@ -99,16 +97,28 @@ def emit_tile(b: Any, args: Any, rows: int, kind: TileKind, blocks: int = 1, *, 
     if prefetch:
         for block in range(blocks):
             _prefetch(b, at(at(here, block_stride, block), ahead))
-    own_weights = [[weights_of(word, *column) for word in range(kind.weight_words)] for column in columns]
     here_q = b.add(q, b.mul(group, ir.Constant(_I64, kind.words * WORD)))
-    for r in range(rows):
+
+    @functools.cache
+    def weights_of(v: int) -> list[Any]:
+        block, vector = columns[v]
+        address = at(at(here, block_stride, block), vector * kind.weight_bytes)
+        return [kind.load_weights(b, at(address, word * row_bytes)) for word in range(kind.weight_words)]
+
+    @functools.cache
+    def words_of(r: int) -> list[Any]:
         row = at(here_q, q_stride, r)
-        own = [splat(b, load(b, at(row, WORD * word), _I32), kind.sums) for word in range(kind.words)]
-        for v, each in enumerate(own_weights):
-            total = kind.multiply_add(b, sums[r][v], each, own)
-            sums[r][v].add_incoming(first[r], before)
-            sums[r][v].add_incoming(total, loop)
-            sums[r][v] = total
+        return [splat(b, load(b, at(row, word * WORD), _I32), kind.sums) for word in range(kind.words)]
+
+    # What is fewer stays in registers, of the weights and the rows' words; the other is loaded when its turn comes.
+    places = [(r, v) for r in range(rows) for v in range(len(columns))]
+    if rows * kind.words < len(columns) * kind.weight_words:
+        places.sort(key=lambda place: place[1])
+    for r, v in places:
+        total = kind.multiply_add(b, sums[r][v], weights_of(v), words_of(r))
+        sums[r][v].add_incoming(first[r], before)
+        sums[r][v].add_incoming(total, loop)
+        sums[r][v] = total
     following = b.add(group, ir.Constant(_I64, 1))
     group.add_incoming(following, loop)
     b.cbranch(b.icmp_signed("<", following, groups), loop, done)
