@@ -24,6 +24,7 @@ from llmzip.network.tile import ROWS_AT_ONCE, WORD, TileKind, load, pack_words, 
 
 WORDS = 2  # of a group that have weights
 OCTET = WORDS * WORD
+BLOCKS = 4  # at once with one row: a sum waits for the one before
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -82,15 +83,15 @@ def sdot_kind() -> TileKind:
 
 
 # The backend here, None where there are neither instructions. OFFSET makes the weights positive; PEAK is the largest;
-# tiles have ROWS rows, or one row and BLOCKS blocks: as many sums as stay in registers.
+# tiles have ROWS rows: as many sums as stay in registers.
 NAME: str | None = None
 if HERE.family == "aarch64":
-    OFFSET, PEAK, ROWS, BLOCKS = 0, 127, 4, 4
+    OFFSET, PEAK, ROWS = 0, 127, 4
     _KIND = sdot_kind()
     if HERE.dot_bits:
         NAME = "sdot"
 else:
-    OFFSET, PEAK, ROWS, BLOCKS = 64, 63, 8 if HERE.bits == 512 else 3, 2
+    OFFSET, PEAK, ROWS = 64, 63, 8 if HERE.bits == 512 else 3
     _KIND = maddubs_kind(max(HERE.bits, 256))
     if HERE.family == "x86" and HERE.bits >= 256:
         NAME = "maddubs"

@@ -49,8 +49,8 @@ def quad_kind(bits: int) -> TileKind:
     )
 
 
-# Rows of a tile: its sums and the weights of a block stay in the 32 registers of AVX-512, else 16.
-ROWS = 8 if HERE.dot_bits == 512 else 2
+# Rows of a tile: its sums and what it works with stay in the 32 registers of AVX-512, else 16.
+ROWS = 8 if HERE.dot_bits == 512 else 3
 _KIND = quad_kind(max(HERE.dot_bits, 256))
 _tile_full, _tile_4, _tile_2, _tile_1 = (tile(rows, _KIND) for rows in (ROWS, 4, 2, 1))
 
