@@ -117,17 +117,20 @@ def _pack_group(typing_context, q, out):  # noqa: ARG001 - numba counts them
         b, (q, out) = builder, args
         own = load(b, q, ir.VectorType(_I16, OCTET))
 
-        def some(indices: list[int]) -> Any:
+        def some(vector: Any, indices: list[int]) -> Any:
             chosen = ir.Constant(ir.VectorType(_I32, len(indices)), indices)
-            return b.shuffle_vector(own, ir.Constant(own.type, ir.Undefined), chosen)
+            return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
 
         def store(value: Any, address: Any) -> None:
             b.store(value, b.inttoptr(address, value.type.as_pointer()), align=1)
 
         store(b.trunc(own, ir.VectorType(ir.IntType(8), OCTET)), out)
         if OFFSET:  # takes off what it adds to the first and to the second pairs of both words
-            fours = b.add(b.add(some([0, 2]), some([1, 3])), b.add(some([4, 6]), some([5, 7])))
-            store(b.mul(fours, ir.Constant(fours.type, [-OFFSET] * 2)), b.add(out, ir.Constant(_I64, OCTET)))
+            wide = ir.VectorType(_I32, OCTET)
+            products = b.mul(b.sext(own, wide), ir.Constant(wide, [-OFFSET] * OCTET))
+            pairs = b.add(some(products, [0, 2, 4, 6]), some(products, [1, 3, 5, 7]))
+            fours = b.add(some(pairs, [0, 1]), some(pairs, [2, 3]))
+            store(b.trunc(fours, ir.VectorType(_I16, 2)), b.add(out, ir.Constant(_I64, OCTET)))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), generate

@@ -31,19 +31,20 @@ def available() -> bool:
 def quad_kind(bits: int) -> TileKind:
     """Return how a group is multiplied in vectors of 256 or 512 bits."""
     width = bits // 32
-    sums, bytes_ = ir.VectorType(_I32, width), ir.VectorType(ir.IntType(8), QUAD * width)
+    sums = ir.VectorType(_I32, width)
     name = f"llvm.x86.avx512.vpdpbusd.{bits}"  # one of 256 bits is compiled for AVX-VNNI as well
 
     def multiply_add(b: Any, total: Any, weights: list[Any], own: list[Any]) -> Any:
-        kind = ir.FunctionType(sums, [sums, bytes_, bytes_])
+        # Of words, as before LLVM 22, which takes vectors of bytes: that knows the old form, but not the reverse.
+        kind = ir.FunctionType(sums, [sums, sums, sums])
         function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-        return b.call(function, [total, weights[0], b.bitcast(own[0], bytes_)])
+        return b.call(function, [total, weights[0], own[0]])
 
     return TileKind(
         sums,
         COLUMNS // width,
         QUAD * width,
-        load_weights=lambda b, address: load(b, address, bytes_),
+        load_weights=lambda b, address: load(b, address, sums),
         multiply_add=multiply_add,
         initial_sum=lambda b, total: b.mul(total, ir.Constant(_I32, -OFFSET)),  # takes the weights' offset off
     )
