@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import pytest
 from tiles import loop, machine
 
@@ -24,10 +25,8 @@ PROCESSORS = {
     ("x86", "znver3"): (256, 0),
     ("x86", "skylake-avx512"): (512, 0),
     ("x86", "alderlake"): (256, 256),
-    ("x86", "sierraforest"): (256, 256),
     ("x86", "cascadelake"): (512, 512),
     ("x86", "sapphirerapids"): (512, 512),
-    ("x86", "znver4"): (512, 512),
     ("aarch64", "generic"): (128, 0),
     ("aarch64", "cortex-a72"): (128, 0),
     ("aarch64", "neoverse-n1"): (128, 128),
@@ -55,7 +54,7 @@ LOOPS = {
     "maddubs, 1 row": (maddubs_kind(256), "x86", "haswell", 1, 2, MADDUBS, 6.0),
     "int16, 4 rows": (pair_kind("x86", 256), "x86", "haswell", 4, 1, VPMADDWD, 4.5),
     "AVX-VNNI, 3 rows": (quad_kind(256), "x86", "alderlake", 3, 1, VPDPBUSD, 15.5),
-    "AVX-VNNI, 2 rows": (quad_kind(256), "x86", "sierraforest", 2, 1, VPDPBUSD, 14.5),
+    "AVX-VNNI, 2 rows": (quad_kind(256), "x86", "alderlake", 2, 1, VPDPBUSD, 14.5),
     "AVX-VNNI, 1 row": (quad_kind(256), "x86", "alderlake", 1, 1, VPDPBUSD, 10.5),
     "sdot, 4 rows": (sdot_kind(), "aarch64", "neoverse-n1", 4, 1, SDOT, 9.5),
     "sdot, 4 rows, M1": (sdot_kind(), "aarch64", "apple-m1", 4, 1, SDOT, 9.5),
@@ -66,6 +65,7 @@ LOOPS = {
 }
 
 
+@pytest.mark.skipif(llvm.llvm_version_info < (22,), reason="counted with LLVM 22, the one in constraints.txt")
 @pytest.mark.parametrize("case", LOOPS)
 def test_inner_loops_have_the_right_instructions_and_keep_sums_in_registers(case: str) -> None:
     kind, family, cpu, rows, blocks, counts, least = LOOPS[case]

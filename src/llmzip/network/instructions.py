@@ -15,17 +15,17 @@ from numba.core import codegen
 from llmzip.kernel_cache import config
 
 SUM = """
-declare i32 @llvm.vector.reduce.add.v64i32(<64 x i32>)
-define i32 @dot(<64 x i8> %a, <64 x i8> %b) {{
-    %x = {extend} <64 x i8> %a to <64 x i32>
-    %y = sext <64 x i8> %b to <64 x i32>
-    %products = mul <64 x i32> %x, %y
-    %sum = call i32 @llvm.vector.reduce.add.v64i32(<64 x i32> %products)
+declare i32 @llvm.vector.reduce.add.v{count}i32(<{count} x i32>)
+define i32 @dot(<{count} x i8> %a, <{count} x i8> %b) {{
+    %x = {extend} <{count} x i8> %a to <{count} x i32>
+    %y = sext <{count} x i8> %b to <{count} x i32>
+    %products = mul <{count} x i32> %x, %y
+    %sum = call i32 @llvm.vector.reduce.add.v{count}i32(<{count} x i32> %products)
     ret i32 %sum
 }}
-define <64 x i8> @add(<64 x i8> %a, <64 x i8> %b) {{
-    %sum = add <64 x i8> %a, %b
-    ret <64 x i8> %sum
+define <{count} x i8> @add(<{count} x i8> %a, <{count} x i8> %b) {{
+    %sum = add <{count} x i8> %a, %b
+    ret <{count} x i8> %sum
 }}
 """
 X86_BITS = {"x": 128, "y": 256, "z": 512}
@@ -48,17 +48,18 @@ class Instructions(NamedTuple):
 def instructions_of(machine: llvm.TargetMachine) -> Instructions:
     """Return the instructions of a target."""
     if re.match(r"x86_64|amd64", machine.triple):
-        assembly = _compiled(machine, "zext")
+        assembly = _compiled(machine, "zext", 64)
         dots = re.findall(r"vpdpbusd\s.*%([xyz])mm", assembly)
         adds = re.findall(r"paddb\s.*%([xyz])mm", assembly)
         return Instructions("x86", *(max((X86_BITS[kind] for kind in found), default=0) for found in (adds, dots)))
     if re.match(r"aarch64|arm64", machine.triple):
-        return Instructions("aarch64", 128, 128 if "sdot" in _compiled(machine, "sext") else 0)
+        return Instructions("aarch64", 128, 128 if "sdot" in _compiled(machine, "sext", 16) else 0)
     return Instructions("", 128, 0)
 
 
-def _compiled(machine: llvm.TargetMachine, extend: str) -> str:
-    module = llvm.parse_assembly(SUM.format(extend=extend))
+def _compiled(machine: llvm.TargetMachine, extend: str, count: int) -> str:
+    """Return the assembly for vectors of as many bytes as instructions take at most: more are not always split."""
+    module = llvm.parse_assembly(SUM.format(extend=extend, count=count))
     module.triple = machine.triple
     assembly: str = machine.emit_assembly(module)
     return assembly
