@@ -204,6 +204,20 @@ def test_choose_tests_every_shape_at_one_row_and_at_many(monkeypatch) -> None:
     assert tested == {((96, 32), 1), ((96, 32), 4), ((32, 48), 1), ((32, 48), 4)}
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_are_for_weights_that_they_multiply_exactly(name: str) -> None:
+    peak, shape = KERNELS[name].peak, (33, 64)
+    assert peak in (63, 127)
+    for rows in (1, 5, 8):
+        assert self_test(BINDERS[name], shape, rows, peak)
+    if peak == 63:
+        assert not matmul.fits(name, [shape], 127)
+        assert not self_test(BINDERS[name], shape, 8, 127)
+        assert choose([shape], 4, 127) != name
+        with pytest.raises(ValueError, match="weights are too large"):
+            matmul.fitting(name, [shape], 127)
+
+
 def test_choose_refuses_a_machine_where_nothing_is_right(monkeypatch) -> None:
     for name in BINDERS:
         monkeypatch.setitem(BINDERS, name, wrong)
