@@ -35,7 +35,7 @@ def quad_kind(bits: int) -> TileKind:
     name = f"llvm.x86.avx512.vpdpbusd.{bits}"  # one of 256 bits is compiled for AVX-VNNI as well
 
     def multiply_add(b: Any, total: Any, weights: list[Any], own: list[Any]) -> Any:
-        # Of words, as before LLVM 22, which takes vectors of bytes: that knows the old form, but not the reverse.
+        # With vectors of words, as in LLVM 15: LLVM 22 has vectors of bytes, but knows the older form, too.
         kind = ir.FunctionType(sums, [sums, sums, sums])
         function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
         return b.call(function, [total, weights[0], own[0]])
