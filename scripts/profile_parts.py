@@ -24,8 +24,8 @@ from llmzip.coding import lanes, range_coder
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import file as model_file
 from llmzip.model import registry
-from llmzip.network import matmul
 from llmzip.network.head import Prediction
+from llmzip.network.packed import KERNELS
 from llmzip.tools import machine
 
 ROUNDS = 3
@@ -104,7 +104,7 @@ def print_parts(data: bytes) -> None:
     rows = [("none", "encode", fastest(lambda: plain.encode(data)))]
     rows.append(("none", "decode", fastest(lambda: plain.decode(payload, len(data)))))
     model = registry.load()
-    for backend in (name for name in matmul.PACKERS if name in matmul.BINDERS):
+    for backend in KERNELS:
         try:
             token_coder = TokenCoder(model, threads=1, backend=backend)
             coded = token_coder.encode(data)

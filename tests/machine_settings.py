@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from llmzip.network.matmul_vnni import available
+from llmzip.network.packed import KERNELS
 
 PROGRAM = """
 import hashlib, sys
@@ -28,7 +28,7 @@ for backend in backends:
     print(hashlib.sha256(coded.payload).hexdigest())
 """
 
-ALL = "int16,int8,float32" + (",vnni" if available() else "")
+ALL = ",".join([*KERNELS, "int8", "float32"])
 SETTINGS = {
     "as it is": (ALL, 1, {}),
     "two threads, SSE4.1": (ALL, 2, {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}),

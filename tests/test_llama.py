@@ -19,12 +19,13 @@ from safetensors.numpy import load, save
 import llmzip
 from llmzip.errors import HardwareError, ModelError
 from llmzip.model.file import Model, dump, parse
-from llmzip.network import matmul
 from llmzip.network.llama import forward
 from llmzip.network.llama.forward import LlamaNetwork
 from llmzip.network.llama.torch_device import TorchLlama
 from llmzip.network.llama.turn import turn, turned_at_once
-from llmzip.network.llama.weights import LlamaWeights, Shape
+from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaWeights, Shape
+from llmzip.network.matmul_int16 import pair_product
+from llmzip.network.packed import KERNELS
 from llmzip.pretrained import build, convert
 from llmzip.pretrained.reference import Reference
 from llmzip.pretrained.source import Source
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SEGMENT = 24  # the window moves on twice in what is run here
 STEPS, LANES = 90, 3
-BACKENDS = [name for name in ("int16", "vnni") if name in matmul.PACKERS]
+BACKENDS = [name for name, kernel in KERNELS.items() if kernel.peak >= WEIGHT_PEAK]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -189,7 +190,7 @@ def test_recheck_finds_a_wrong_product(published, monkeypatch) -> None:
     weights = published[1].weights
 
     def damaged(q, packed, acc):
-        matmul.pair_product(q, packed, acc)
+        pair_product(q, packed, acc)
         acc[:] += 1
 
     monkeypatch.setattr(forward, "packed_product", damaged)

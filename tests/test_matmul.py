@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numba.core.compiler
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from llmzip.errors import HardwareError
 from llmzip.network import matmul
 from llmzip.network.matmul import BINDERS, Product, choose, rechecked, self_test
+from llmzip.network.matmul_octets import octet_product
 from llmzip.network.matmul_vnni import quad_product
+from llmzip.network.packed import KERNELS
 
 # (N, K): like the models' own, odd ones, and a K of more than one float32 block
 SHAPES = [(16, 32), (96, 32), (17, 30), (1, 2), (3, 16), (33, 46), (256, 64), (40, 4098), (5, 6001)]
@@ -183,8 +186,8 @@ def test_choose_skips_broken_backends(good: str, monkeypatch) -> None:
 
 
 def test_choose_turns_to_backends_it_would_not_try_first(monkeypatch) -> None:
-    monkeypatch.setattr(matmul, "candidates", lambda: ["int16"])
-    monkeypatch.setitem(BINDERS, "int16", wrong)
+    for name in KERNELS:
+        monkeypatch.setitem(BINDERS, name, wrong)
     assert choose([(32, 32)], 4) in ("int8", "float32")
 
 
@@ -201,6 +204,20 @@ def test_choose_tests_every_shape_at_one_row_and_at_many(monkeypatch) -> None:
     assert tested == {((96, 32), 1), ((96, 32), 4), ((32, 48), 1), ((32, 48), 4)}
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_are_for_weights_that_they_multiply_exactly(name: str) -> None:
+    peak, shape = KERNELS[name].peak, (33, 64)
+    assert peak in (63, 127)
+    for rows in (1, 5, 8):
+        assert self_test(BINDERS[name], shape, rows, peak)
+    if peak == 63:
+        assert not matmul.fits(name, [shape], 127)
+        assert not self_test(BINDERS[name], shape, 8, 127)
+        assert choose([shape], 4, 127) != name
+        with pytest.raises(ValueError, match="weights are too large"):
+            matmul.fitting(name, [shape], 127)
+
+
 def test_choose_refuses_a_machine_where_nothing_is_right(monkeypatch) -> None:
     for name in BINDERS:
         monkeypatch.setitem(BINDERS, name, wrong)
@@ -208,14 +225,15 @@ def test_choose_refuses_a_machine_where_nothing_is_right(monkeypatch) -> None:
         choose([(32, 32)], 4)
 
 
-def test_arrays_behind_addresses_outlive_the_last_tile() -> None:
+@pytest.mark.parametrize(("kernel", "arrays"), [(quad_product, ("narrow", "sums")), (octet_product, ("words",))])
+def test_arrays_behind_addresses_outlive_the_last_tile(kernel: Any, arrays: tuple[str, ...]) -> None:
     """numba frees an array after the last line that names it: too early if only its address is used further on.
 
     Another thread could then get the memory, and products were wrong once in some compressions.
     """
-    blocks = numba.core.compiler.run_frontend(quad_product.py_func).blocks
+    blocks = numba.core.compiler.run_frontend(kernel.py_func).blocks
     lines = [line for label in sorted(blocks) for line in blocks[label].body]
     names = [{variable.name for variable in line.list_vars()} for line in lines]
     tiles = [i for i, line in enumerate(lines) if "_tile" in str(line)]
-    for array in ("narrow", "sums"):
+    for array in arrays:
         assert max(i for i, used in enumerate(names) if array in used) > max(tiles)

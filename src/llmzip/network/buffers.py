@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmzip.network.matmul_vnni import COLUMNS
+from llmzip.network.packed import WIDEST_BLOCK
 from llmzip.network.weights import Weights
 
 
@@ -46,7 +46,7 @@ def new_buffers(weights: Weights, rows: int) -> Buffers:
 
     def acc(columns: int) -> np.ndarray:
         # Zeros: backends without blocks leave the last columns as they are, and plain Python warns of overflows.
-        return np.zeros((rows, -(-columns // COLUMNS) * COLUMNS), np.int32)
+        return np.zeros((rows, -(-columns // WIDEST_BLOCK) * WIDEST_BLOCK), np.int32)
 
     d, hidden = weights.width, weights.hidden
     return Buffers(

@@ -16,6 +16,7 @@ from llmzip.errors import HardwareError
 from llmzip.network import buffers, fused, kernels, matmul
 from llmzip.network.head import Prediction
 from llmzip.network.matmul import Product
+from llmzip.network.packed import KERNELS
 from llmzip.network.weights import Matrix, Weights
 
 NO_RECHECK = np.empty(0, np.int64)  # in Python, products recheck themselves
@@ -39,10 +40,8 @@ class ExactNetwork:
         self.weights = weights
         matrices = [m for layer in weights.layers for m in layer.matrices()] + [weights.head_cluster]
         shapes = [m.q.shape for m in matrices]
-        if backend == "vnni" and not matmul.fits_quads(shapes):
-            raise ValueError("this network's widths are no multiples of 4, as the vnni backend needs them")
-        self.backend = backend or matmul.choose(shapes, rows)
-        self.fused = self.backend in matmul.PACKERS and weights.arch == "gated"
+        self.backend = matmul.fitting(backend, shapes) if backend else matmul.choose(shapes, rows)
+        self.fused = self.backend in KERNELS and weights.arch == "gated"
         if self.fused:
             self.stack = fused.stack(weights, self.backend)
         else:

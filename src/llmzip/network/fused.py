@@ -1,7 +1,7 @@
 """The forward pass: the network's stages from input ids to the head's first product, docs/FORMAT.md's *Step*.
 
-The stages are written once. Compiled with the ``vnni`` and ``int16`` matmul backends, :func:`forward` runs all of them
-in one call: a step of a few rows takes a fraction of a millisecond, and two decoding threads that returned to Python 50
+The stages are written once. Compiled with a matmul backend of our own, :func:`forward` runs all of them in one
+call: a step of a few rows takes a fraction of a millisecond, and two decoding threads that returned to Python 50
 times per step would compete for the interpreter. :class:`llmzip.network.cpu.ProductSession` runs the same stages as
 plain Python around the products of other backends, and puts the token mixers of other architectures in place of
 :func:`mix_tokens`.
@@ -17,7 +17,8 @@ from numba.extending import overload
 
 from llmzip.jit import inlined, jit
 from llmzip.network import kernels
-from llmzip.network.matmul import PACKERS, RECHECK_EVERY, Product, packed_product, row_is_right
+from llmzip.network.matmul import RECHECK_EVERY, Product, row_is_right
+from llmzip.network.packed import KERNELS, packed_product
 from llmzip.network.weights import Matrix, Weights
 
 Matrices = Any  # packed, an array for kernels; or a list of products, for plain Python
@@ -53,7 +54,7 @@ class Stack(NamedTuple):
 
 def stack(weights: Weights, backend: str) -> Stack:
     """Return the stacked weights, packed for a backend."""
-    pack = PACKERS[backend]
+    pack = KERNELS[backend].pack
 
     def packed(matrices: Sequence[Matrix]) -> np.ndarray:
         return np.stack([pack(m.q) for m in matrices])

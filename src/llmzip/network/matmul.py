@@ -3,8 +3,8 @@
 ``acc[m, n] = sum_k q[m, k] * w[n, k]`` with |q| <= 127 and |w| <= 63 is the same int32 on every backend, so
 the fastest one on a machine may be taken:
 
-- ``vnni``: a compiled kernel on groups of four int8 (x86 ``vpdpbusd``), where the CPU has VNNI;
-- ``int16``: one on pairs of int16 (x86 ``vpmaddwd``), fastest elsewhere;
+- ``vnni``, ``maddubs`` and ``sdot``: our kernels on int8, where the CPU has the instructions;
+- ``int16``: our kernel on pairs of int16, on every CPU (all four: :mod:`llmzip.network.packed`);
 - ``int8``: ``torch._int_mm``; weights of 7 bits keep oneDNN's int16 pair sums from saturating without VNNI;
 - ``float32``: a float matrix product carrying integers, exact in any order while K * 127 * 63 < 2^24, so K is
   cut into blocks of 2048. The only one that also runs on CUDA (:mod:`llmzip.network.torch_device`).
@@ -15,17 +15,13 @@ A backend is used only after it has multiplied worst-case operands correctly on 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-import numba
 import numpy as np
-from numba.extending import overload
 
 from llmzip.errors import HardwareError
 from llmzip.jit import jit
 from llmzip.kernel_cache import config
-from llmzip.network.matmul_int16 import pack_pairs, pair_product
-from llmzip.network.matmul_vnni import OFFSET, QUAD, available, pack_quads, quad_product
+from llmzip.network.packed import KERNELS, multiply_packed, packed_shape
 from llmzip.network.softmax import multiply
 
 K_BLOCK = 2048
@@ -34,78 +30,27 @@ RECHECK_EVERY = 128  # rows
 Product = Callable[[np.ndarray, np.ndarray], None]  # (q int16 [M, K], acc int32 [M, N]) -> acc is written
 
 
-def packed_product(q: np.ndarray, packed: np.ndarray, acc: np.ndarray) -> None:
-    """Write the product of int16 `q` and packed weights into `acc`, by the kernel that they are packed for."""
-    pair_product(q, packed, acc)  # kernels get one of those below
+def binder(name: str) -> Callable[[np.ndarray], Product]:
+    """Return the function that binds int8 ``[N, K]`` to one of our kernels, whose blocks are padded with zeros."""
 
+    def bind(weight: np.ndarray) -> Product:
+        n, k = weight.shape
+        packed = KERNELS[name].pack(weight)
+        blocks, groups, columns, each = packed_shape(packed)
+        padded = blocks * columns, groups * each
+        if padded == weight.shape:
+            return lambda q, acc: multiply_packed(q, packed, acc)
 
-def packed_weight(packed: Any, block: Any, group: Any, column: Any, i: Any) -> Any:
-    """Return one of the packed weights."""
-    return packed[block, group, column, i]
+        def product(q: np.ndarray, acc: np.ndarray) -> None:
+            wide_q = np.zeros((len(q), padded[1]), np.int16)
+            wide_q[:, :k] = q
+            wide = np.empty((len(q), padded[0]), np.int32)
+            multiply_packed(wide_q, packed, wide)
+            acc[:] = wide[:, :n]
 
+        return product
 
-@overload(packed_weight, jit_options={"forceinline": True})
-def _packed_weight(packed, block, group, column, i):  # noqa: ARG001 - chosen by type
-    if packed.dtype == numba.types.uint8:
-        return lambda packed, block, group, column, i: np.int32(packed[block, group, column, i]) - np.int32(OFFSET)
-    return lambda packed, block, group, column, i: np.int32(packed[block, group, column, i])
-
-
-@jit
-def sum_is_right(q, packed, acc, column):
-    """Return whether `acc` int32 ``[N]`` has the right sum for a column, by plain additions; `q` int16 ``[K]``."""
-    groups, columns, each = packed.shape[1:]
-    total = np.int32(0)
-    for group in range(groups):
-        for i in range(each):
-            weight = packed_weight(packed, column // columns, group, column % columns, i)
-            total += np.int32(np.int32(q[group * each + i]) * weight)
-    return total == acc[column]
-
-
-@overload(packed_product)
-def _packed_product(q, packed, acc):  # noqa: ARG001 - chosen by type
-    if packed.dtype == numba.types.uint8:
-        return lambda q, packed, acc: quad_product(q, packed, acc)
-    return lambda q, packed, acc: pair_product(q, packed, acc)
-
-
-@jit
-def _multiply(q, packed, acc):
-    packed_product(q, packed, acc)
-
-
-PACKERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"int16": pack_pairs}
-if available():
-    PACKERS["vnni"] = pack_quads
-
-
-def _bind_packed(weight: np.ndarray, pack: Callable[[np.ndarray], np.ndarray]) -> Product:
-    """Bind int8 ``[N, K]`` to a compiled kernel, whose blocks are padded with zeros."""
-    n, k = weight.shape
-    packed = pack(weight)
-    padded = packed.shape[0] * packed.shape[2], packed.shape[1] * packed.shape[3]
-    if padded == weight.shape:
-        return lambda q, acc: _multiply(q, packed, acc)
-
-    def product(q: np.ndarray, acc: np.ndarray) -> None:
-        wide_q = np.zeros((len(q), padded[1]), np.int16)
-        wide_q[:, :k] = q
-        wide = np.empty((len(q), padded[0]), np.int32)
-        _multiply(wide_q, packed, wide)
-        acc[:] = wide[:, :n]
-
-    return product
-
-
-def bind_vnni(weight: np.ndarray) -> Product:
-    """Bind int8 ``[N, K]`` to the kernel on groups of four."""
-    return _bind_packed(weight, pack_quads)
-
-
-def bind_int16(weight: np.ndarray) -> Product:
-    """Bind int8 ``[N, K]`` to the kernel on pairs."""
-    return _bind_packed(weight, pack_pairs)
+    return bind
 
 
 def bind_int8(weight: np.ndarray) -> Product:
@@ -141,12 +86,10 @@ def bind_float32(weight: np.ndarray) -> Product:
 
 
 BINDERS: dict[str, Callable[[np.ndarray], Product]] = {
-    "int16": bind_int16,
+    **{name: binder(name) for name in KERNELS},
     "int8": bind_int8,
     "float32": bind_float32,
 }
-if available():
-    BINDERS["vnni"] = bind_vnni
 
 
 def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], rows: int, peak: int = 63) -> bool:
@@ -167,9 +110,20 @@ def self_test(bind: Callable[[np.ndarray], Product], shape: tuple[int, int], row
     return bool(np.array_equal(acc, sums[row[:, None], column]))
 
 
-def fits_quads(shapes: Iterable[tuple[int, int]]) -> bool:
-    """Return whether the rows of all (N, K) are whole groups of four, as the network needs them on ``vnni``."""
-    return not any(k % QUAD for _, k in shapes)
+def fits(name: str, shapes: Iterable[tuple[int, int]], peak: int = 63) -> bool:
+    """Return whether a network of matrices (N, K) with weights within +-`peak` may be packed for a kernel of ours.
+
+    Its rows have to be whole groups: only :data:`BINDERS` fill them up.
+    """
+    kernel = KERNELS[name]
+    return peak <= kernel.peak and not any(k % kernel.group for _, k in shapes)
+
+
+def fitting(name: str, shapes: Iterable[tuple[int, int]], peak: int = 63) -> str:
+    """Return a backend's name; raises ValueError if it is a kernel of ours that :func:`fits` no such network."""
+    if name in KERNELS and not fits(name, shapes, peak):
+        raise ValueError(f"this network's widths do not fit the {name} backend, or its weights are too large")
+    return name
 
 
 def candidates() -> list[str]:
@@ -179,7 +133,8 @@ def candidates() -> list[str]:
     """
     if config.DISABLE_JIT:
         return ["float32"]
-    return ["vnni", "int16"] if available() else ["int16"]
+    slower = {"maddubs"} if "vnni" in KERNELS else set()
+    return [name for name in KERNELS if name not in slower]
 
 
 def choose(shapes: Iterable[tuple[int, int]], rows: int, peak: int = 63) -> str:
@@ -190,10 +145,10 @@ def choose(shapes: Iterable[tuple[int, int]], rows: int, peak: int = 63) -> str:
     Raises HardwareError if none is.
     """
     distinct = sorted(set(shapes))
-    names = candidates() + ([] if config.DISABLE_JIT or peak > 63 else ["int8", "float32"])
-    for name in names:
-        if name == "vnni" and not fits_quads(distinct):
-            continue
+    fit = [name for name in BINDERS if name not in KERNELS or fits(name, distinct, peak)]
+    likely = [name for name in candidates() if name in fit]
+    reserve = [] if config.DISABLE_JIT or peak > 63 else [name for name in fit if name not in likely]
+    for name in likely + reserve:
         if all(self_test(BINDERS[name], shape, r, peak) for shape in distinct for r in {1, rows}):
             return name
     raise HardwareError("this machine multiplies integers wrongly in every way known to llmzip (see llmzip doctor)")

@@ -9,45 +9,66 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
 from llmzip.jit import jit
 from llmzip.kernel_cache import config
+from llmzip.network.instructions import HERE
 from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
 COLUMNS = 16  # of a block
 PAIR = 2
 SHORT = 2048  # bytes of a block: of shorter ones the next are fetched ahead, of longer ones what is AHEAD
 AHEAD = 1024
+_TYPES = ((32, 1), (8, PAIR), (16, PAIR), (32, PAIR))  # bits, and entries for each sum
 
 # A block is one vector of 512 bits where the CPU has AVX-512, else two of 256. The tiles are the best of those tried
 # (docs/experiments/2026-11-23-matmul-backends.md, docs/experiments/2026-11-27-pretrained.md).
-_WIDE = bool(llvm.get_host_cpu_features().get("avx512bw")) and not (config.CPU_NAME or config.CPU_FEATURES)
-_WIDTH = 16 if _WIDE else 8
+_WIDE = HERE.bits == 512
 ROWS = 8 if _WIDE else 4
 
-_SUMS = ir.VectorType(ir.IntType(32), _WIDTH)
-_BYTES = ir.VectorType(ir.IntType(8), PAIR * _WIDTH)
-_PAIRS16 = ir.VectorType(ir.IntType(16), PAIR * _WIDTH)
-_PAIRS32 = ir.VectorType(ir.IntType(32), PAIR * _WIDTH)
 
+def pair_kind(family: str, bits: int) -> TileKind:
+    """Return how a group is multiplied by processors of a family, on x86 in vectors of up to 512 bits."""
+    width = 16 if bits == 512 else 8
+    sums, bytes_, shorts, wide = (ir.VectorType(ir.IntType(n), count * width) for n, count in _TYPES)
+    shorter = ir.VectorType(ir.IntType(16), width)
 
-def _load_weights(b: Any, address: Any) -> Any:
-    return b.sext(load(b, address, _BYTES), _PAIRS16)
+    def some(b: Any, vector: Any, first: int, step: int) -> Any:
+        indices = ir.Constant(sums, [first + step * i for i in range(width)])
+        return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), indices)
 
+    def load_weights(b: Any, address: Any) -> Any:
+        return b.sext(load(b, address, bytes_), shorts)
 
-def _multiply_add(b: Any, sums: Any, weights: Any, own: Any) -> Any:
-    product = b.mul(b.sext(b.bitcast(own, _PAIRS16), _PAIRS32), b.sext(weights, _PAIRS32))
-    undefined = ir.Constant(_PAIRS32, ir.Undefined)
-    even = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(0, PAIR * _WIDTH, PAIR))))
-    odd = b.shuffle_vector(product, undefined, ir.Constant(_SUMS, list(range(1, PAIR * _WIDTH, PAIR))))
-    return b.add(sums, b.add(even, odd))
+    def multiply_add(b: Any, total: Any, weights: list[Any], own: list[Any]) -> Any:
+        product = b.mul(b.sext(b.bitcast(own[0], shorts), wide), b.sext(weights[0], wide))
+        return b.add(total, b.add(some(b, product, 0, PAIR), some(b, product, 1, PAIR)))
+
+    def load_apart(b: Any, address: Any) -> Any:
+        pairs = load(b, address, bytes_)
+        return [b.sext(some(b, pairs, i, PAIR), shorter) for i in range(PAIR)]
+
+    def multiply_add_apart(b: Any, total: Any, weights: list[Any], own: list[Any]) -> Any:
+        """Multiply and add in 32 bits at once, as AArch64 does ("smlal"), one of the pair after the other."""
+        for i, each in enumerate(weights[0]):
+            value = some(b, b.bitcast(own[0], shorts), i, 0)
+            total = b.add(total, b.mul(b.sext(value, sums), b.sext(each, sums)))
+        return total
+
+    apart = family == "aarch64"
+    return TileKind(
+        sums,
+        COLUMNS // width,
+        PAIR * width,
+        load_weights=load_apart if apart else load_weights,
+        multiply_add=multiply_add_apart if apart else multiply_add,
+    )
 
 
 # Rows of a tile and blocks at once: as many sums as the registers hold, or as the processor works on at a time.
-_KIND = TileKind(_SUMS, COLUMNS // _WIDTH, PAIR * _WIDTH, _load_weights, _multiply_add)
+_KIND = pair_kind(HERE.family, HERE.bits)
 _BLOCKS = 4 if _WIDE else 2
 _tile_full, _tile_4, _tile_3, _tile_2, _tile_1 = (tile(rows, _KIND) for rows in (ROWS, 4, 3, 2, 1))
 _wide_3, _wide_2, _wide_1 = (tile(rows, _KIND, _BLOCKS, prefetch=True) for rows in (3, 2, 1))

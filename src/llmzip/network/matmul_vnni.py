@@ -9,52 +9,50 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
 from llmzip.jit import jit
-from llmzip.kernel_cache import config
+from llmzip.network.instructions import HERE
 from llmzip.network.tile import ROWS_AT_ONCE, TileKind, load, pack_blocks, tile
 
 COLUMNS = 32  # of a block
 QUAD = 4
 OFFSET = 128  # makes weights positive
 
-_FEATURES = llvm.get_host_cpu_features()
-_WIDTH = 16 if _FEATURES.get("avx512vnni") else 8
-_VECTORS = COLUMNS // _WIDTH
-# Of a tile: its sums and the weights of a block stay in the 32 registers of AVX-512, else 16.
-ROWS = 8 if _WIDTH == 16 else 2
-
 _I32 = ir.IntType(32)
-_SUMS = ir.VectorType(_I32, _WIDTH)
-_BYTES = ir.VectorType(ir.IntType(8), QUAD * _WIDTH)
 
 
 def available() -> bool:
-    """Return whether this CPU has the instructions, and numba compiles for this CPU."""
-    if config.CPU_NAME or config.CPU_FEATURES:
-        return False
-    wide = _FEATURES.get("avx512vnni") and _FEATURES.get("avx512f") and _FEATURES.get("avx512bw")
-    return bool(wide or _FEATURES.get("avxvnni"))
+    """Return whether kernels may use the instructions."""
+    return HERE.family == "x86" and HERE.dot_bits > 0
 
 
-def _multiply_add(b: Any, sums: Any, weights: Any, own: Any) -> Any:
-    name = f"llvm.x86.avx512.vpdpbusd.{32 * _WIDTH}"
-    kind = ir.FunctionType(_SUMS, [_SUMS, _BYTES, _BYTES])
-    function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-    return b.call(function, [sums, weights, b.bitcast(own, _BYTES)])
+def quad_kind(bits: int) -> TileKind:
+    """Return how a group is multiplied in vectors of 256 or 512 bits."""
+    width = bits // 32
+    sums = ir.VectorType(_I32, width)
+    name = f"llvm.x86.avx512.vpdpbusd.{bits}"  # one of 256 bits is compiled for AVX-VNNI as well
+
+    def multiply_add(b: Any, total: Any, weights: list[Any], own: list[Any]) -> Any:
+        # With vectors of words, as in LLVM 15: LLVM 22 has vectors of bytes, but knows the older form, too.
+        kind = ir.FunctionType(sums, [sums, sums, sums])
+        function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
+        return b.call(function, [total, weights[0], own[0]])
+
+    return TileKind(
+        sums,
+        COLUMNS // width,
+        QUAD * width,
+        load_weights=lambda b, address: load(b, address, sums),
+        multiply_add=multiply_add,
+        initial_sum=lambda b, total: b.mul(total, ir.Constant(_I32, -OFFSET)),  # takes the weights' offset off
+    )
 
 
-_KIND = TileKind(
-    _SUMS,
-    _VECTORS,
-    QUAD * _WIDTH,
-    load_weights=lambda b, address: load(b, address, _BYTES),
-    multiply_add=_multiply_add,
-    initial_sum=lambda b, total: b.mul(total, ir.Constant(_I32, -OFFSET)),  # takes the weights' offset off
-)
+# Rows of a tile: its sums and what it works with stay in the 32 registers of AVX-512, else 16.
+ROWS = 8 if HERE.dot_bits == 512 else 3
+_KIND = quad_kind(max(HERE.dot_bits, 256))
 _tile_full, _tile_4, _tile_2, _tile_1 = (tile(rows, _KIND) for rows in (ROWS, 4, 2, 1))
 
 

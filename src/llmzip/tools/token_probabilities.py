@@ -13,7 +13,7 @@ from llmzip.exp2 import LOGIT_BITS
 from llmzip.network.head import Head, Prediction
 from llmzip.network.heads import AnyPrediction
 from llmzip.network.llama.flat_head import FlatPrediction
-from llmzip.network.matmul import bind_int16
+from llmzip.network.matmul import BINDERS
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class TokenProbabilities:
         self._cluster_of = token_coder.tree.cluster_of
         if isinstance(self._head, Head):
             # One thread, unlike numpy's own product: beside other work, threads that wait for each other take a second.
-            self._product = bind_int16(self._head.weights)
+            self._product = BINDERS["int16"](self._head.weights)
 
     def of(self, prediction: AnyPrediction, *, temperature: float = 1.0) -> Floats:
         """Return float64 ``[T, B, V]``; a `temperature` below 1 sharpens the distribution, above 1 flattens it."""

@@ -16,8 +16,7 @@ from llmzip.network.llama import attention, kernels
 from llmzip.network.llama.flat_head import FlatPrediction, new_prediction, sum_clusters
 from llmzip.network.llama.turn import turned_at_once
 from llmzip.network.llama.weights import WEIGHT_PEAK, LlamaWeights, Shape
-from llmzip.network.matmul import packed_product, sum_is_right
-from llmzip.network.matmul_int16 import pack_pairs
+from llmzip.network.packed import KERNELS, packed_product, packed_shape, sum_is_right
 from llmzip.network.weights import Matrix
 
 Arrays = TypeVar("Arrays", bound=tuple[Any, ...])
@@ -123,7 +122,8 @@ def new_work(shape: Shape, net: Net, rows: int) -> Work:
     """Return buffers for calls of up to `rows` rows."""
 
     def columns(packed: npt.NDArray[Any]) -> int:
-        return int(packed.shape[-4] * packed.shape[-2])
+        blocks, _, columns, _ = packed_shape(packed)
+        return blocks * columns
 
     mixed = shape.heads * shape.head_width
     return Work(
@@ -132,9 +132,9 @@ def new_work(shape: Shape, net: Net, rows: int) -> Work:
         q_mixed=np.zeros((rows, mixed), np.int16),
         q_hidden=np.zeros((rows, shape.hidden), np.int16),
         s=np.zeros(rows, np.float32),
-        acc_attention=np.zeros((rows, columns(net.attention_in)), np.int32),
-        acc=np.zeros((rows, columns(net.mlp_out)), np.int32),
-        acc_mlp=np.zeros((rows, columns(net.mlp_in)), np.int32),
+        acc_attention=np.zeros((rows, columns(net.attention_in[0])), np.int32),
+        acc=np.zeros((rows, columns(net.mlp_out[0])), np.int32),
+        acc_mlp=np.zeros((rows, columns(net.mlp_in[0])), np.int32),
         queries=np.zeros((rows, shape.heads, shape.head_width), np.int16),
         query_scales=np.zeros((rows, shape.heads), np.float32),
         mixed=np.zeros((rows, mixed), np.float32),
@@ -149,10 +149,10 @@ def product(rows, q, packed, acc, counts):
     """
     packed_product(q[:rows], packed, acc[:rows])
     if len(counts):
-        columns = packed.shape[0] * packed.shape[2]
+        blocks, _, columns, _ = packed_shape(packed)
         for _ in range(1 + rows // RECHECK_ROWS):
             counts[0] += 1
-            row, column = counts[0] % rows, counts[0] * RECHECK_STRIDE % columns
+            row, column = counts[0] % rows, counts[0] * RECHECK_STRIDE % (blocks * columns)
             if not sum_is_right(q[row], packed, acc[row], column):
                 counts[1] += 1
 
@@ -224,9 +224,13 @@ class LlamaNetwork:
 
     def __init__(self, weights: LlamaWeights, *, backend: str | None = None):
         self.weights = weights
-        shapes = {m.q.shape for m in vars(weights.layers[0]).values() if isinstance(m, Matrix)}
-        self.backend = backend or matmul.choose(shapes | {(TESTED_COLUMNS, weights.width)}, TESTED_ROWS, WEIGHT_PEAK)
-        self.net = new_net(weights, matmul.PACKERS.get(self.backend, pack_pairs))
+        layer = {m.q.shape for m in vars(weights.layers[0]).values() if isinstance(m, Matrix)}
+        shapes = layer | {(TESTED_COLUMNS, weights.width)}
+        if backend:
+            self.backend = matmul.fitting(backend, shapes, WEIGHT_PEAK)
+        else:
+            self.backend = matmul.choose(shapes, TESTED_ROWS, WEIGHT_PEAK)
+        self.net = new_net(weights, KERNELS.get(self.backend, KERNELS["int16"]).pack)
 
     def session(self, lanes: int, *, recheck: bool = False) -> LlamaSession:
         """Return a fresh state for `lanes` texts; `recheck` computes some sums of every product another way."""
@@ -253,7 +257,8 @@ class LlamaSession:
             self._steps = min(steps, STEPS_AT_ONCE)
             self._work = new_work(shape, net, self._steps * lanes)
             self._own = attention.new_own_work(shape, self._steps)
-        found = new_prediction(steps, lanes, net.head.shape[0] * net.head.shape[2], len(net.cluster_starts))
+        blocks, _, columns, _ = packed_shape(net.head)
+        found = new_prediction(steps, lanes, blocks * columns, len(net.cluster_starts))
         flat, rows = np.ascontiguousarray(ids).reshape(-1), found.by_rows()
         at = 0
         while at < steps:
