@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from llmzip.cli.conversion import Compression, Conversion, Decompression, Verification
+from llmzip.cli.conversion import Conversion
+from llmzip.cli.directions import Compression, Decompression, Verification
 from llmzip.cli.options import (
     FILES,
     JOBS,

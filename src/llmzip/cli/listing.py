@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 import llmzip
-from llmzip.cli.conversion import SUFFIX
+from llmzip.api.remote import without_secrets
+from llmzip.batch.names import SUFFIX
 from llmzip.cli.options import FILES, RECURSIVE
 from llmzip.cli.runner import each, write
 from llmzip.cli.source import open_source, printable
@@ -40,7 +41,7 @@ def list_(files: tuple[str, ...], recursive: bool, as_json: bool) -> None:
 
 def _row(name: str) -> dict[str, Any]:
     """Return what the headers of an archive say."""
-    with open_source(name, archive=True) as source:
+    with open_source(name, archive=True, ahead=False) as source:
         info = llmzip.archive_info(source)
     return {
         "compressed": info.compressed_size,
@@ -50,7 +51,7 @@ def _row(name: str) -> dict[str, Any]:
         "lanes": info.lanes,
         "memory": info.memory,
         "model": "+".join(info.models),
-        "name": name,
+        "name": without_secrets(name),
     }
 
 
