@@ -111,7 +111,7 @@ def main() -> None:
 def start(*args: str, **options: Any) -> subprocess.Popen[bytes]:
     """Start a process with the codec of the tests."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *args], env=ENVIRONMENT, **{**pipes, **options})
+    return subprocess.Popen([*COMMAND, *args], **{"env": ENVIRONMENT, **pipes, **options})
 
 
 def written_so_far(process: Any, folder: Path) -> int:

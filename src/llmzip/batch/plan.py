@@ -87,7 +87,8 @@ def names_in(list_name: str) -> list[str]:
     with open_file(list_name) as file:
         data = file.read()
     separator = b"\0" if b"\0" in data else b"\n"
-    return [os.fsdecode(name.removesuffix(b"\r") if separator == b"\n" else name) for name in data.split(separator)]
+    names = (name.removesuffix(b"\r") if separator == b"\n" else name for name in data.split(separator))
+    return [os.fsdecode(name) for name in names if name]
 
 
 def items(

@@ -14,14 +14,14 @@ from typing import BinaryIO, cast
 
 import click
 
-import llmzip
 from llmzip.api.remote import is_url, new_object, without_secrets
 from llmzip.atomic_output import check_target, descriptor_of, output_file, standard_output
+from llmzip.batch.task import Work, verify
 from llmzip.cli.progress_bar import on_terminal, progress_bar
 from llmzip.cli.source import STANDARD, open_source, printable
 from llmzip.coding.progress import Progress
 from llmzip.container.format import MAX_HEAD
-from llmzip.errors import FileError, HardwareError, LlmzipError, SalvageError
+from llmzip.errors import FileError, SalvageError
 from llmzip.threads import usable_cores
 
 
@@ -94,8 +94,15 @@ class Conversion(ABC):
             return "--rm and -k cannot be used together"
         return None
 
-    def run(self, name: str) -> None:
-        """Convert one file, all or nothing; SalvageError means that there is an output nevertheless."""
+    @abstractmethod
+    def work(self, *, resume: bool) -> Work:
+        """Return what a cluster is to do with each of many files."""
+
+    def run(self, name: str, target: str | None = None) -> tuple[int, int]:
+        """Convert one file, all or nothing; return the bytes of its content and of its archive.
+
+        The output is `target`, if the options do not say. SalvageError means that there is an output nevertheless.
+        """
         loss: SalvageError | None = None
         special = self.stdout or self.output is not None or not self.writes
         if self.remove and name != STANDARD:
@@ -106,7 +113,7 @@ class Conversion(ABC):
             size = _size(source, status)
             if size is not None:
                 self.check(name, source.peek(MAX_HEAD)[:MAX_HEAD])  # type: ignore[attr-defined]
-            target = self._target(name)
+            target = target or self._target(name)
             with (
                 self._destination(target, status) as destination,
                 self._progress(name, source, size, target) as bar,
@@ -119,13 +126,14 @@ class Conversion(ABC):
                 except MemoryError as error:
                     raise MemoryError(self.memory_hint) from error
                 if self.verifies and target is not None:
-                    self._verify(destination, bar)
+                    verify(destination, model=self.model, threads=self._threads, progress=bar)
         if loss:
             raise loss
         if self.verbose:
             self._tell(name, size, tally, time.monotonic() - started)
         if self.remove and status and name != STANDARD:
             _remove(name, status)
+        return tally.text, tally.written if self.archive_out else size or 0
 
     @property
     def files_at_once(self) -> int:
@@ -206,17 +214,6 @@ class Conversion(ABC):
     def warning(self, size: int) -> str | None:  # noqa: ARG002 - for subclasses
         """Return what to tell the user about a file of `size` bytes that will take long."""
         return None
-
-    def _verify(self, destination: BinaryIO, bar: Progress | None) -> None:
-        """Decompress what has been written to a file; raises HardwareError unless the frames' checksums are right."""
-        destination.flush()
-        try:
-            # Through the descriptor that it was written to: its name could mean another file by now, if it has one.
-            with open(os.dup(destination.fileno()), "rb") as written, open(os.devnull, "wb") as nowhere:
-                written.seek(0)
-                llmzip.decompress_stream(written, nowhere, model=self.model, threads=self._threads, progress=bar)
-        except LlmzipError as error:
-            raise HardwareError(f"the archive does not restore the file: {error} (see llmzip doctor)") from error
 
     def _in_the_way(self, target: str | None) -> bool:
         """Return whether the output goes where the bar would be."""

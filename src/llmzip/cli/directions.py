@@ -12,6 +12,7 @@ from typing import BinaryIO
 import llmzip
 from llmzip.api.remote import is_url
 from llmzip.batch.names import SUFFIX, archive_name, content_name
+from llmzip.batch.task import Work
 from llmzip.cli.conversion import Conversion
 from llmzip.coding.progress import Progress
 from llmzip.container.format import MAGIC
@@ -43,6 +44,18 @@ class Compression(Conversion):
         if self.verify and target is None:
             raise FileError("(stdout)", "cannot be verified (use -o FILE)")
         return target
+
+    def work(self, *, resume: bool) -> Work:
+        """Return the options of compression."""
+        return Work(
+            kind="compress",
+            model=self.model,
+            threads=self.threads or 1,
+            frame_size=self.frame_size,
+            force=self.force,
+            resume=resume,
+            verify=self.verify,
+        )
 
     def derive(self, name: str) -> str:
         """Append the suffix."""
@@ -96,6 +109,17 @@ class Decompression(Conversion):
 
     archive_in = True
     memory_hint = "llmzip list shows how much it takes"
+
+    def work(self, *, resume: bool) -> Work:
+        """Return the options of decompression."""
+        return Work(
+            kind="decompress" if self.writes else "test",
+            model=self.model,
+            threads=self.threads or 1,
+            memlimit=self.memlimit,
+            force=self.force,
+            resume=resume,
+        )
 
     def derive(self, name: str) -> str:
         """Remove the suffix."""
