@@ -40,11 +40,11 @@ def outcomes(client: Client, files: Sequence[Item], work: Work) -> Iterator[tupl
     from distributed import as_completed
 
     work = replace(work, resume=work.resume or not work.force)
-    run = _Run(client, with_sizes(files), work)
+    run = _Run(client, with_sizes([_absolute(item) for item in files]), work)
     done = as_completed(loop=client.loop)
     running: dict[Future[Any], _Batch | _FrameTask] = {}
     while True:
-        while len(running) + run.held < run.most_tasks() and (task := run.next_task()):
+        while task := run.next_task(len(running)):
             future = task.submit(client, work)
             running[future] = task
             done.add(future)
@@ -54,6 +54,15 @@ def outcomes(client: Client, files: Sequence[Item], work: Work) -> Iterator[tupl
         future = next(done)
         running.pop(future).finish(future, run)
         yield from run.take_outcomes()
+
+
+def _absolute(item: Item) -> Item:
+    """Return the item with names that are the same in other working folders."""
+
+    def absolute(name: str) -> str:
+        return name if is_url(name) else os.path.abspath(name)
+
+    return replace(item, source=absolute(item.source), target=item.target and absolute(item.target))
 
 
 def with_sizes(files: Sequence[Item]) -> list[Item]:
@@ -79,7 +88,8 @@ class _Run:
         self._client, self.work = client, work
         self.frame_bytes = work.frame_size or MAX_SIZE
         self.held = 0  # frames that wait for those before them
-        self.again: deque[_Batch | _FrameTask] = deque()
+        self.again: deque[_Batch] = deque()
+        self.suspects: deque[_Batch] = deque()  # single files whose workers were lost: at the end, one at a time
         self._done: list[tuple[Item, Outcome]] = []
         self._threads, self._asked = 0, -math.inf
         cut = work.kind == "compress"
@@ -98,13 +108,14 @@ class _Run:
             self._threads, self._asked = sum(self._client.nthreads().values()), now
         return self._threads
 
-    def most_tasks(self) -> int:
-        """Return how many tasks the scheduler may have."""
-        return TASKS_PER_THREAD * max(1, self.threads())
-
-    def next_task(self) -> _Batch | _FrameTask | None:
-        """Return a task that is to be done again, or the next one; None if there is none."""
-        return self.again.popleft() if self.again else next(self._tasks, None)
+    def next_task(self, running: int) -> _Batch | _FrameTask | None:
+        """Return a task to give to the scheduler, which has so many; None if it has enough, or if there is none."""
+        if running + self.held >= TASKS_PER_THREAD * max(1, self.threads()):
+            return None
+        task = self.again.popleft() if self.again else next(self._tasks, None)
+        if task is None and not running and self.suspects:
+            return self.suspects.popleft()
+        return task
 
     def add(self, item: Item, outcome: Outcome) -> None:
         """Report a file."""
@@ -137,6 +148,7 @@ class _Batch:
 
     files: list[Item]
     attempts: int = 0
+    suspect: bool = False
 
     def submit(self, client: Client, work: Work) -> Future[Any]:
         return client.submit(convert_batch, self.files, work, pure=False)
@@ -146,9 +158,12 @@ class _Batch:
         try:
             found: list[Outcome] = future.result()
         except (Exception, CancelledError) as error:
-            # One of the files may be what ends the workers: the others are not to fail with it.
+            # One of the files, or one that was worked on beside them, may be what ends the workers.
             if len(self.files) > 1 and not isinstance(error, CancelledError):
                 run.again.extend(_Batch([item], self.attempts) for item in self.files)
+                return
+            if not self.suspect and not isinstance(error, CancelledError):
+                run.suspects.append(_Batch(self.files, self.attempts, suspect=True))
                 return
             found = [failure(item.source, lost(error)) for item in self.files]
         passing = []
