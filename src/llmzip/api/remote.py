@@ -30,6 +30,7 @@ WEB = {"http", "https"}  # has no folders, and is only read from
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "r2"}
 NO_FSSPEC = 'is a URL, and fsspec is missing (pip install "llmzip[remote]")'
 BLOCK = 1 << 22  # bytes that are read ahead
+HEAD = 1 << 10  # bytes that are read at once where nothing is read ahead: the head of any frame
 
 
 class UnreachableError(FileError):
@@ -117,7 +118,7 @@ class _Source(io.RawIOBase):
     """A file behind a URL, whose errors name it."""
 
     def __init__(self, file: Any, url: str):
-        self._file, self._url = file, url
+        self._file, self._url, self.name = file, url, without_secrets(url)
         try:
             file.seek(0, io.SEEK_END)
             file.seek(0)
@@ -145,9 +146,13 @@ class _Source(io.RawIOBase):
         view[: len(data)] = data
         return len(data)
 
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
-@contextmanager
-def open_url(url: str, *, ahead: bool = True) -> Iterator[BinaryIO]:
+
+def open_url(url: str, *, ahead: bool = True) -> BinaryIO:
     """Open a URL for reading; what comes `ahead` is fetched, too, unless only parts here and there are wanted.
 
     Raises FileError.
@@ -155,15 +160,12 @@ def open_url(url: str, *, ahead: bool = True) -> Iterator[BinaryIO]:
     system, path = file_system(url)
     with naming(url):
         file = system.open(path, "rb", block_size=BLOCK, cache_type="readahead" if ahead else "none")
-    with file, io.BufferedReader(_Source(file, url)) as reader:
-        yield cast(BinaryIO, reader)
+    return cast(BinaryIO, io.BufferedReader(_Source(file, url), io.DEFAULT_BUFFER_SIZE if ahead else HEAD))
 
 
-@contextmanager
-def open_file(name: str, *, ahead: bool = True) -> Iterator[BinaryIO]:
+def open_file(name: str, *, ahead: bool = True) -> BinaryIO:
     """Open a URL or a local file for reading."""
-    with open_url(name, ahead=ahead) if is_url(name) else open(name, "rb") as file:
-        yield file
+    return open_url(name, ahead=ahead) if is_url(name) else open(name, "rb")
 
 
 def read_range(name: str, start: int, size: int) -> bytes:
