@@ -150,12 +150,12 @@ def test_lost_worker_loses_nothing(client, tmp_path):
 
 def test_file_that_ends_workers_fails_alone(cluster, client, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
-    names = [str(tmp_path / name) for name in ("a", "kill", "b", "c")]
+    names = [str(tmp_path / f"{i:02}") for i in range(40)]  # five in a batch
     for name in names:
-        Path(name).write_bytes(Path(name).name.encode() * 10)
+        Path(name).write_bytes(b"kill" if name == names[12] else Path(name).name.encode() * 10)
     report = llmzip.cluster.compress_files(names, str(tmp_path / "out"), client=client)
     [(name, error)] = report.failures
-    assert (name, report.done + report.skipped) == (names[1], 3)
+    assert (name, report.done + report.skipped) == (names[12], 39)
     assert error.startswith("every worker that worked on it was lost")
 
 
@@ -190,6 +190,8 @@ def test_command_line(client, source, capfd):
 
     code, report = run("compress", "-r", source, "--output-dir", "out")
     assert (code, report["done"]) == (0, 20)
+    code, report = run("compress", "-r", source, "--output-dir", "out")  # it resumes by itself
+    assert (code, report["skipped"]) == (0, 20)
     Path("out/a/3.txt.lz").write_bytes(b"damaged")
     code, report = run("test", "-r", "out")
     assert (code, report["done"], report["failures"]) == (
