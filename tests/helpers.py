@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import io
 import itertools
 import os
 import random
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,27 @@ COMMAND = [sys.executable, "-c", "import helpers; helpers.main()"]
 DIGESTS = {None: DIGEST, "test": DIGEST, "other": OTHER_DIGEST}
 
 
+def code_frame(content: bytes, *, number: int, last: bool, model: str | None = None, **_: Any) -> Frame:
+    """Return a frame of such an archive."""
+    coded = {"payload": None, "lane_bytes": (), "initial_state_digest": None, **_coded(content)}
+    return Writer(io.BytesIO(), DIGESTS[model]).frame(content, number=number, last=last, **coded)
+
+
+def _coded(content: bytes) -> dict[str, Any]:
+    """Return how to write a frame; to code b"sleep..." takes a while, and to code b"kill..." ends the process."""
+    if content.startswith(b"sleep"):
+        time.sleep(0.03)
+    elif content.startswith(b"kill"):
+        os._exit(1)
+    payload = zlib.compress(content, 9)
+    if len(payload) >= len(content):
+        return {}
+    lanes = 4 if len(content) > 400 else 1
+    lane_bytes = [len(content) // lanes] * (lanes - 1)
+    lane_bytes.append(len(content) - sum(lane_bytes))
+    return {"payload": payload, "lane_bytes": lane_bytes}
+
+
 def compress_stream(src: BinaryIO, dst: BinaryIO, *, model: str | None = None, progress: Any = None, **_: Any) -> None:
     """Deflate takes the place of the model; four lanes where there is enough for them."""
     if model not in DIGESTS:
@@ -44,19 +67,18 @@ def compress_stream(src: BinaryIO, dst: BinaryIO, *, model: str | None = None, p
     content = src.read(FRAME_BYTES)
     while True:
         following = src.read(FRAME_BYTES)
-        payload = zlib.compress(content, 9)
-        if len(payload) < len(content):
-            lanes = 4 if len(content) > 400 else 1
-            lane_bytes = [len(content) // lanes] * (lanes - 1)
-            lane_bytes.append(len(content) - sum(lane_bytes))
-            writer.write(content, last=not following, payload=payload, lane_bytes=lane_bytes)
-        else:
-            writer.write(content, last=not following)
+        writer.write(content, last=not following, **_coded(content))
         if progress:
             progress(len(content))
         if not following:
             return
         content = following
+
+
+def compress(data: bytes, **options: Any) -> bytes:
+    out = io.BytesIO()
+    compress_stream(io.BytesIO(data), out, **options)
+    return out.getvalue()
 
 
 def decompress_stream(
@@ -96,13 +118,20 @@ def _decode(frame: Frame, digest: bytes) -> bytes:
 def codec() -> ModuleType:
     """Return a module to stand in for llmzip.api.stream."""
     module = ModuleType("llmzip.api.stream")
-    module.__dict__.update(compress_stream=compress_stream, decompress_stream=decompress_stream)
+    module.__dict__.update(
+        compress=compress, compress_stream=compress_stream, decompress_stream=decompress_stream, code_frame=code_frame
+    )
     return module
+
+
+def install() -> None:
+    """Let the package in this process use this codec."""
+    sys.modules["llmzip.api.stream"] = codec()
 
 
 def main() -> None:
     """Run the command line with this codec; for subprocesses."""
-    sys.modules["llmzip.api.stream"] = codec()
+    install()
     from llmzip.cli import main
 
     main()
@@ -111,7 +140,7 @@ def main() -> None:
 def start(*args: str, **options: Any) -> subprocess.Popen[bytes]:
     """Start a process with the codec of the tests."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *args], env=ENVIRONMENT, **{**pipes, **options})
+    return subprocess.Popen([*COMMAND, *args], **{"env": ENVIRONMENT, **pipes, **options})
 
 
 def written_so_far(process: Any, folder: Path) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import bz2
 import importlib
 
+import dask.bag
 import fsspec
 import fsspec.compression
 import pandas
 import pytest
+import s3fs
+from texts import noise
 
 import llmzip
+from llmzip.errors import FileError
 
 pytestmark = pytest.mark.usefixtures("small_frames")
 
@@ -43,3 +47,46 @@ def test_names_that_others_have_registered_are_theirs():
         llmzip.register_fsspec()
     llmzip.register_fsspec(force=True)
     assert fsspec.compression.compr["llmzip"] is not bz2.BZ2File
+
+
+@pytest.mark.usefixtures("registered", "s3")
+def test_files_of_a_store(tiny_name, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("llmzip.model.registry"), "DEFAULT", tiny_name)
+    lines = [f"line {i}\n" for i in range(200)]
+    for i in range(2):
+        with fsspec.open(f"s3://bucket/{i}.txt.lz", "wt", compression="infer") as file:
+            file.writelines(lines[100 * i : 100 * i + 100])
+    for compression in ("infer", "llmzip"):
+        bag = dask.bag.read_text("s3://bucket/*.txt.lz", compression=compression)
+        assert bag.compute(scheduler="sync") == lines
+    with llmzip.open("s3://bucket/0.txt.lz", "rt") as file:
+        assert list(file) == lines[:100]
+
+
+def test_random_access_fetches_what_it_needs(s3, monkeypatch):
+    """The head of each frame, the list of frames, and one frame."""
+    frame = 200_000
+    monkeypatch.setattr(importlib.import_module("llmzip.api.stream"), "FRAME_BYTES", frame)
+    content = noise(20 * frame + 1000)  # which is stored
+    s3.pipe("bucket/a.lz", llmzip.compress(content))
+    ranges = []
+    fetch = s3fs.core.S3File._fetch_range
+
+    def count(file, start, end):
+        ranges.append(end - start)
+        return fetch(file, start, end)
+
+    monkeypatch.setattr(s3fs.core.S3File, "_fetch_range", count)
+    with llmzip.open("s3://bucket/a.lz") as file:
+        file.seek(13 * frame + 5)
+        assert file.read(1000) == content[13 * frame + 5 :][:1000]
+        assert len(ranges) <= 21 + 3
+        assert sum(ranges) < frame + 25 * 1024
+        assert file.seek(-10, 2)
+        assert file.read() == content[-10:]
+    assert sum(ranges) < frame + 27 * 1024
+
+
+def test_urls_are_for_reading():
+    with pytest.raises(FileError, match="can only be opened for reading"):
+        llmzip.open("memory://a.lz", "wb")

@@ -12,7 +12,7 @@ import pytest
 from texts import noise, words
 
 from llmzip import cli
-from llmzip.cli.conversion import Compression
+from llmzip.cli.directions import Compression
 from llmzip.cli.runner import each
 
 

@@ -61,5 +61,5 @@ def test_a_new_module_at_the_root_needs_a_layer(package):
 def test_packages_export_nothing():
     """`jit` keys compiled kernels on the modules that imports name; it does not follow what an __init__ exports."""
     for path in PACKAGE.rglob("__init__.py"):
-        if path.parent not in (PACKAGE, PACKAGE / "cli"):
+        if path.parent not in (PACKAGE, PACKAGE / "cli", PACKAGE / "cluster"):
             assert "import" not in path.read_text(), path

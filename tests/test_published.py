@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import llmzip
 from llmzip.cli import cli
-from llmzip.cli.conversion import Compression
+from llmzip.cli.directions import Compression
 from llmzip.coding.byte_coder import ByteCoder
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.errors import ModelError

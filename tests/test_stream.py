@@ -7,6 +7,7 @@ from networks import tiny_model_file
 from texts import HARD, noise, words
 
 from llmzip.api import frames, stream
+from llmzip.container.format import Writer
 from llmzip.container.reader import scan
 from llmzip.errors import ChecksumError, HardwareError, LlmzipError, ModelError, SalvageError, TruncatedError
 
@@ -42,6 +43,20 @@ def test_frames_end_where_the_data_does(tiny_file, size):
     archive = pack(data, tiny_file)
     assert unpack(archive) == data
     assert len(list(scan(io.BytesIO(archive)))) == max(1, -(-size // 4096))
+
+
+@pytest.mark.parametrize("model", ["tiny", "none"])
+@pytest.mark.parametrize("size", [0, 4096, 12289])
+def test_frames_made_alone_are_those_of_the_archive(tiny_file, model, size):
+    data, name = words(3000)[:size], str(tiny_file) if model == "tiny" else model
+    frames = [data[at : at + 4096] for at in range(0, size, 4096)] or [b""]
+    out = io.BytesIO()
+    writer = Writer(out)  # which knows of no model
+    for number, content in enumerate(frames, 1):
+        writer.append(stream.code_frame(content, number=number, last=number == len(frames), model=name))
+    assert out.getvalue() == pack(data, name)
+    with pytest.raises(ValueError, match="comes after"):
+        writer.append(stream.code_frame(b"", number=1, last=True, model=name))
 
 
 def test_pipes_give_the_same_archive(tiny_file):

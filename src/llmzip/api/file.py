@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TextIO, cast, overload
 
 from llmzip.api.buffers import Unpicklable, byte_view
+from llmzip.api.remote import is_url, open_url, without_secrets
 from llmzip.container.format import Frame
 from llmzip.container.index import Index
 from llmzip.container.reader import Reader
-from llmzip.errors import LlmzipError
+from llmzip.errors import FileError, LlmzipError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -124,7 +125,7 @@ class LlmzipFile(Unpicklable, io.BufferedIOBase):
     """A compressed file, open for binary reading or writing.
 
     Args:
-        filename: a path, or a file object that is read from or written to where it stands.
+        filename: a path, a URL to read from, or a file object that is read from or written to where it stands.
         mode: "r", "w", "x" (a new file only) or "a" (one more archive at the end), each also with "b".
         model: a shipped model's name or a model file; None for the default, or for the one that the archive names.
         threads: for the network; 0 for one per core.
@@ -159,7 +160,12 @@ class LlmzipFile(Unpicklable, io.BufferedIOBase):
 
             # Before the file is opened: a model that is missing must not empty it.
             self._compressor = Compressor(model=model, threads=threads, frame_size=frame_size)
-        if isinstance(filename, str | bytes | os.PathLike):
+        if isinstance(filename, str) and is_url(filename):
+            if kind != "r":
+                raise FileError(without_secrets(filename), "is a URL: it can only be opened for reading")
+            self._file = open_url(filename, ahead=False)
+            self._close_file = True
+        elif isinstance(filename, str | bytes | os.PathLike):
             self._file = cast(BinaryIO, builtins.open(filename, kind + "b"))  # noqa: SIM115 - close does
             self._close_file = True
         elif hasattr(filename, "read" if kind == "r" else "write"):

@@ -41,6 +41,13 @@ def new_writer(dst: BinaryIO, encoder: FrameEncoder) -> Writer:
     return Writer(dst, digest, registry.number_of(digest))
 
 
+def code_frame(content: bytes, *, number: int, last: bool, model: str | None = None, threads: int = 0) -> Frame:
+    """Return frame `number`, from 1, of an archive, coded as :func:`compress_stream` does, without the others."""
+    encoder = FrameEncoder(model=model)
+    writer = new_writer(io.BytesIO(), encoder)
+    return writer.frame(content, number=number, last=last, **encoder.encode(content, threads)._asdict())
+
+
 def _cut(src: BinaryIO, size: int) -> Iterator[tuple[bytes, bool]]:
     """Yield the contents of frames, and whether each is the last; one frame for an empty stream."""
     source, last = PeekableStream(src), False

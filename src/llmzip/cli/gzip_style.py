@@ -21,7 +21,10 @@ COMMANDS = {
     "--list": "list",
 }
 OF_THE_GROUP = ("-h", "--help", "-V", "--version")
-WITH_VALUE = ("-o", "-m", "-M", "-T", "-j", "--output", "--model", "--memlimit", "--threads", "--jobs", "--frame-size")
+WITH_VALUE = (
+    *("-o", "-m", "-M", "-T", "-j", "--output", "--model", "--memlimit", "--threads", "--jobs", "--frame-size"),
+    *("--output-dir", "--files-from", "--shard", "--cluster"),
+)
 ABOUT_OUTPUT = ("-c", "-k", "-f", "--stdout", "--keep", "--force")  # test and list have none
 
 

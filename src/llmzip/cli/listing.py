@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 import llmzip
-from llmzip.cli.conversion import SUFFIX
-from llmzip.cli.options import FILES, RECURSIVE
+from llmzip.api.remote import without_secrets
+from llmzip.batch.names import SUFFIX
+from llmzip.batch.plan import names_in
+from llmzip.cli.options import FILES, FILES_FROM, RECURSIVE
 from llmzip.cli.runner import each, write
 from llmzip.cli.source import open_source, printable
 
@@ -18,8 +20,9 @@ from llmzip.cli.source import open_source, printable
 @click.command("list")
 @FILES
 @RECURSIVE
+@FILES_FROM
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON array, one object per file.")
-def list_(files: tuple[str, ...], recursive: bool, as_json: bool) -> None:
+def list_(files: tuple[str, ...], recursive: bool, files_from: str | None, as_json: bool) -> None:
     """Show sizes, ratio, frames, lanes, memory and model of each FILE.
 
     \b
@@ -33,14 +36,20 @@ def list_(files: tuple[str, ...], recursive: bool, as_json: bool) -> None:
     """  # noqa: D301 - click needs the character \b
     rows: list[dict[str, Any]] = []
     wanted = (lambda path: path.endswith(SUFFIX)) if recursive else None
-    code = each(files, lambda name: rows.append(_row(name)), wanted)
+    code = 0
+    if files_from is not None:
+        listed: list[str] = []
+        code = each([files_from], lambda name: listed.extend(names_in(name)))
+        files = (*files, *listed)
+    if files or files_from is None:  # no files are standard input, and an empty list is nothing
+        code = max(code, each(files, lambda name: rows.append(_row(name)), wanted))
     text = json.dumps(rows, indent=2) + "\n" if as_json else _table(rows)
     sys.exit(max(code, write(text)))
 
 
 def _row(name: str) -> dict[str, Any]:
     """Return what the headers of an archive say."""
-    with open_source(name, archive=True) as source:
+    with open_source(name, archive=True, ahead=False) as source:
         info = llmzip.archive_info(source)
     return {
         "compressed": info.compressed_size,
@@ -50,7 +59,7 @@ def _row(name: str) -> dict[str, Any]:
         "lanes": info.lanes,
         "memory": info.memory,
         "model": "+".join(info.models),
-        "name": name,
+        "name": without_secrets(name),
     }
 
 

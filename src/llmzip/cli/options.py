@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from llmzip.batch.shard import Shard
 from llmzip.model import registry
 
 Command = Callable[..., None]
@@ -93,4 +94,26 @@ MEMORY = click.option(
     metavar="SIZE",
     type=Bytes(),
     help="Refuse what takes more memory, like 500M or 2G; llmzip list shows how much.",
+)
+
+
+class ShardType(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
+    """A part of many files, as i/n."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """Return the shard that the user wrote."""
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+FILES_FROM = click.option(
+    "--files-from", metavar="LIST", help="Take the names in LIST, too: one a line, or each ended by a zero byte."
+)
+REPORT = click.option("--json", "as_json", is_flag=True, help="Write a report as JSON: files, bytes, ratio, failures.")
+CLUSTER = click.option(
+    "--cluster", metavar="ADDRESS|local", help="Let a dask cluster do the work (needs the extra cluster)."
 )

@@ -10,17 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from llmzip.api.remote import is_url, open_url
 from llmzip.errors import FileError
 
 STANDARD = "-"  # standard input or output
 
 
 @contextmanager
-def open_source(name: str, *, archive: bool, force: bool = False, special: bool = True) -> Iterator[BinaryIO]:
-    """Open a file, or standard input, for reading; raises FileError for what should not be read.
+def open_source(
+    name: str, *, archive: bool, force: bool = False, special: bool = True, ahead: bool = True
+) -> Iterator[BinaryIO]:
+    """Open a file, a URL, or standard input, for reading; raises FileError for what should not be read.
 
     `archive` says that it must be an archive, which is not read from a terminal unless `force`. `special` allows
-    devices and pipes.
+    devices and pipes. What comes `ahead` behind a URL is fetched, too.
     """
     if name == STANDARD:
         if sys.stdin is None:
@@ -28,6 +31,10 @@ def open_source(name: str, *, archive: bool, force: bool = False, special: bool 
         if archive and sys.stdin.isatty() and not force:
             raise FileError("(stdin)", "is a terminal (give a file; --help shows examples)")
         yield sys.stdin.buffer
+        return
+    if is_url(name):
+        with open_url(name, ahead=ahead) as source:
+            yield source
         return
     status = os.stat(name)
     if stat.S_ISDIR(status.st_mode):

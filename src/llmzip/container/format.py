@@ -189,6 +189,11 @@ class Frame:
         """Return the bytes of the whole frame in the archive."""
         return self.head_size + self.header.payload_size
 
+    def pack_head(self) -> bytes:
+        """Return the bytes before the payload."""
+        out = self.head + self.checksum.to_bytes(4, "little")
+        return out + (zlib.crc32(out) & 0xFFFF).to_bytes(2, "little")
+
     def verify(self, content: bytes, digest: bytes = NO_MODEL) -> None:
         """Raise ChecksumError unless `content` is what was compressed with the model of this `digest`."""
         if content_checksum(self.header, self.head, content, digest) != self.checksum:
@@ -290,19 +295,43 @@ class Writer:
         With a payload, `lane_bytes` are the bytes of `content` in each lane if a model coded it, and
         `initial_state_digest` is that of the mixer's initial state if none did.
         """
-        number = self._trailer.count + 1
+        self.append(
+            self.frame(
+                content,
+                number=self._trailer.count + 1,
+                last=last,
+                payload=payload,
+                lane_bytes=lane_bytes,
+                initial_state_digest=initial_state_digest,
+            )
+        )
+
+    def frame(
+        self,
+        content: bytes,
+        *,
+        number: int,
+        last: bool,
+        payload: bytes | None,
+        lane_bytes: Sequence[int],
+        initial_state_digest: bytes | None,
+    ) -> Frame:
+        """Return frame `number`, from 1, without writing it; arguments are those of `write`."""
         kind = STORED if payload is None else BYTES if initial_state_digest is not None else MODEL
         data = content if payload is None else payload
         header = FrameHeader(number, last, len(content), len(data), kind, tuple(lane_bytes))
         archive = ArchiveHeader() if last and number == 1 and kind != MODEL else self._archive
         head = archive.pack() if number == 1 else SYNC + pack_varint(number)
         head += header.pack()
-        checksum = content_checksum(
-            header, head, content, self._digest if initial_state_digest is None else initial_state_digest
-        )
-        head_bytes = head + checksum.to_bytes(4, "little")
-        self._stream.write(head_bytes + (zlib.crc32(head_bytes) & 0xFFFF).to_bytes(2, "little"))
-        self._stream.write(data)
-        self._trailer.add(Frame(archive, header, head, checksum))
-        if last and number > 1:
+        digest = self._digest if initial_state_digest is None else initial_state_digest
+        return Frame(archive, header, head, content_checksum(header, head, content, digest), data)
+
+    def append(self, frame: Frame) -> None:
+        """Write a frame that may have been made elsewhere; raises ValueError unless it is the next one."""
+        if frame.header.number != self._trailer.count + 1:
+            raise ValueError(f"frame {frame.header.number} comes after {self._trailer.count} frames")
+        self._stream.write(frame.pack_head())
+        self._stream.write(frame.payload)
+        self._trailer.add(frame)
+        if frame.header.last and frame.header.number > 1:
             self._stream.write(self._trailer.pack())

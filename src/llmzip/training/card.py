@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from llmzip.api.remote import without_secrets
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.model.file import Model
 from llmzip.tools.token_probabilities import exact_bits
 from llmzip.training.evaluation import Heldout
-from llmzip.training.fetching import without_secrets
 from llmzip.training.model import LanguageModel
 from llmzip.training.survey import Survey, listed
 from llmzip.training.trainer import Trainer

@@ -1,0 +1,1 @@
+"""Many files: which ones, what becomes of each, and what is reported."""
