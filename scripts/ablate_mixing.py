@@ -25,8 +25,8 @@ import sys
 from pathlib import Path
 model, files = sys.argv[1], [Path(f).read_bytes() for f in sys.argv[2:]]
 if model == "none":
-    from llmzip.api.frames import _byte_coder
-    encode = _byte_coder()[0].encode
+    from llmzip.api.frames import byte_coder
+    encode = byte_coder()[0].encode
 else:
     from llmzip.model import registry
     from llmzip.coding.token_coder import TokenCoder

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmzip.api.frames import _byte_coder
+from llmzip.api.frames import byte_coder
 from llmzip.coding import lanes, range_coder
 from llmzip.coding.token_coder import TokenCoder
 from llmzip.model import file as model_file
@@ -97,7 +97,7 @@ def coding_alone(token_coder: TokenCoder, grid: np.ndarray, predictions: list[Pr
 
 def print_parts(data: bytes) -> None:
     """Print what coding consists of: both directions, with each matmul backend of our own that runs here."""
-    plain = _byte_coder()[0]
+    plain = byte_coder()[0]
     payload = plain.encode(data)
     if payload is None:
         raise SystemExit("the text cannot be made smaller")

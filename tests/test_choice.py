@@ -70,8 +70,8 @@ def priced(tiny, monkeypatch):
         model = Priced(of_model, lambda payload, data: Coded(payload, [len(data)]))
         mixer = Priced(of_mixer, lambda payload, _: payload)
         monkeypatch.setattr(registry, "load", lambda _: tiny)
-        monkeypatch.setattr(frames, "_token_coder", lambda *_: model)
-        monkeypatch.setattr(frames, "_byte_coder", lambda: (mixer, bytes(32)))
+        monkeypatch.setattr(frames, "token_coder_of", lambda *_: model)
+        monkeypatch.setattr(frames, "byte_coder", lambda: (mixer, bytes(32)))
         return model, mixer
 
     return new
@@ -128,7 +128,7 @@ def test_model_is_not_asked_where_none_was_wanted(priced):
 
 @pytest.mark.parametrize("model", [None, "default"])
 def test_long_noise_is_stored_without_trying_the_model(monkeypatch, model):
-    monkeypatch.delattr(frames, "_token_coder")
+    monkeypatch.delattr(frames, "token_coder_of")
     assert kind_of(noise(8 * frames.PROBE_BYTES), model) == STORED
 
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from llmzip.api.fsspec_plugin import register_fsspec
     from llmzip.api.incremental import Compressor, Decompressor
     from llmzip.api.info import ArchiveInfo, FrameInfo, archive_info, get_frame_info
+    from llmzip.api.short import Codec, compress_many, decompress_many
     from llmzip.api.stream import compress, compress_stream, decompress, decompress_stream
 
 __all__ = (
     "ArchiveInfo",
     "ChecksumError",
+    "Codec",
     "Compressor",
     "Decompressor",
     "FileError",
@@ -43,8 +45,10 @@ __all__ = (
     "__version__",
     "archive_info",
     "compress",
+    "compress_many",
     "compress_stream",
     "decompress",
+    "decompress_many",
     "decompress_stream",
     "get_frame_info",
     "open",
@@ -53,6 +57,7 @@ __all__ = (
 
 _HOMES = {
     **dict.fromkeys(("compress", "compress_stream", "decompress", "decompress_stream"), "stream"),
+    **dict.fromkeys(("Codec", "compress_many", "decompress_many"), "short"),
     **dict.fromkeys(("LlmzipFile", "open"), "file"),
     **dict.fromkeys(("Compressor", "Decompressor"), "incremental"),
     **dict.fromkeys(("ArchiveInfo", "FrameInfo", "archive_info", "get_frame_info"), "info"),

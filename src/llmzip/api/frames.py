@@ -30,7 +30,7 @@ MEMORY_AT_ONCE = 1 << 31  # bytes, about, for all frames that are coded at the s
 _token_coders: dict[tuple[bytes, int, str], TokenCoder] = {}
 
 
-def _token_coder(model: Model, threads: int, device: str) -> TokenCoder:
+def token_coder_of(model: Model, threads: int, device: str) -> TokenCoder:
     """Return the coder of a model, kept for the next call."""
     threads = threads or usable_cores()
     key = (model.digest, threads, device)
@@ -43,7 +43,7 @@ def _token_coder(model: Model, threads: int, device: str) -> TokenCoder:
 
 
 @functools.cache
-def _byte_coder() -> tuple[ByteCoder, bytes]:
+def byte_coder() -> tuple[ByteCoder, bytes]:
     """Return the coder for frames without a language model, and the id of its initial state."""
     initial_state, initial_state_digest = registry.initial_state_for_bytes()
     return ByteCoder(initial_state), initial_state_digest
@@ -117,7 +117,7 @@ def _incompressible(content: bytes) -> bool:
         return False
     quarter = len(content) // 4
     sample = b"".join(content[i * quarter : i * quarter + PROBE_BYTES // 4] for i in range(4))
-    return _byte_coder()[0].encode(sample) is None
+    return byte_coder()[0].encode(sample) is None
 
 
 class CodedFrame(NamedTuple):
@@ -133,7 +133,7 @@ def _by_model(coded: Coded | None) -> CodedFrame:
 
 
 def _by_bytes(payload: bytes | None) -> CodedFrame:
-    return CodedFrame(payload, (), _byte_coder()[1]) if payload else CodedFrame()
+    return CodedFrame(payload, (), byte_coder()[1]) if payload else CodedFrame()
 
 
 class FrameEncoder:
@@ -164,14 +164,14 @@ class FrameEncoder:
     def _encode(self, content: bytes, threads: int, progress: Progress) -> CodedFrame:
         if not content or _incompressible(content):
             return CodedFrame()
-        token_coder = _token_coder(self.model, threads, self._device) if self.model else None
+        token_coder = token_coder_of(self.model, threads, self._device) if self.model else None
         if token_coder and self._choose and len(content) <= self._sample:
-            coded, payload = token_coder.encode(content, progress=progress), _byte_coder()[0].encode(content)
+            coded, payload = token_coder.encode(content, progress=progress), byte_coder()[0].encode(content)
             by_model = coded is not None and (payload is None or len(coded.payload) < len(payload))
             return _by_model(coded) if by_model else _by_bytes(payload)
         if token_coder and (not self._choose or self._model_pays(content, token_coder)):
             return _by_model(token_coder.encode(content, progress=progress))
-        return _by_bytes(_byte_coder()[0].encode(content, progress=progress))
+        return _by_bytes(byte_coder()[0].encode(content, progress=progress))
 
     def _model_pays(self, content: bytes, token_coder: TokenCoder) -> bool:
         """Return whether a longer frame gets smaller with the language model than without, judging by a sample.
@@ -183,7 +183,7 @@ class FrameEncoder:
         sample = content[middle : middle + self._sample]
 
         def sizes(text: bytes) -> tuple[int, int]:
-            coded, plain = token_coder.encode(text, lane_count=self._sample_lanes), _byte_coder()[0].encode(text)
+            coded, plain = token_coder.encode(text, lane_count=self._sample_lanes), byte_coder()[0].encode(text)
             return len(coded.payload if coded else text), len(plain or text)
 
         coded, plain = sizes(sample)
@@ -265,13 +265,13 @@ class FrameDecoder:
             frame.verify(frame.payload)
             return frame.payload
         if frame.header.kind == BYTES:
-            byte_coder, initial_state_digest = _byte_coder()
-            content = byte_coder.decode(frame.payload, frame.header.size, progress=progress)
+            coder, initial_state_digest = byte_coder()
+            content = coder.decode(frame.payload, frame.header.size, progress=progress)
             frame.verify(content, initial_state_digest)
             return content
         archive = frame.archive or ArchiveHeader()
         loaded = registry.for_archive(archive.number, archive.model_id, self._model)
-        token_coder = _token_coder(loaded, threads, self._device)
+        token_coder = token_coder_of(loaded, threads, self._device)
         content = token_coder.decode(frame.payload, list(frame.header.lane_bytes), progress=progress)
         frame.verify(content, loaded.digest)
         return content

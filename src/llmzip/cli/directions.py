@@ -17,6 +17,7 @@ from llmzip.cli.conversion import Conversion
 from llmzip.coding.progress import Progress
 from llmzip.container.format import MAGIC
 from llmzip.container.reader import check_start, scan
+from llmzip.container.small import begins_small
 from llmzip.errors import FileError, LlmzipError
 from llmzip.model import registry
 from llmzip.threads import usable_cores
@@ -141,7 +142,7 @@ class Decompression(Conversion):
 
     def check(self, name: str, head: bytes) -> None:  # noqa: ARG002 - see the base class
         """Refuse foreign files, whatever their names."""
-        if not self.salvage:
+        if not self.salvage and not begins_small(head):
             check_start(head)
 
     def total(self, source: BinaryIO) -> int | None:

@@ -29,6 +29,7 @@ from llmzip.container.format import (
     parse_frame,
 )
 from llmzip.container.peekable import CHUNK, PeekableStream
+from llmzip.container.small import MOST_SMALL, begins_small
 from llmzip.errors import ChecksumError, FormatError, LlmzipError, TruncatedError
 
 # Tapes and disks are written in blocks, the last of which zeros fill up.
@@ -82,6 +83,18 @@ class Reader:
                 return
             if not start.startswith(START[: len(start)]):
                 raise FormatError("something else follows the end of the archive")
+
+    def short_text(self) -> bytes | None:
+        """Return everything if it begins as an archive of the small form does, else None.
+
+        Raises FormatError if it is too long for one.
+        """
+        if not begins_small(self._source.peek(1)):
+            return None
+        data = self._source.take(MOST_SMALL + 1)
+        if len(data) > MOST_SMALL:
+            raise FormatError("not an llmzip archive")
+        return data
 
     def lose(self, frame: Frame, error: LlmzipError) -> NoReturn:  # noqa: ARG002 - Salvager needs it
         """Raise the error that `frame` could not be decoded for."""

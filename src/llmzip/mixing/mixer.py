@@ -189,8 +189,11 @@ def add_model_inputs(p1, node, mixer):
     for k in range(MODEL_APMS):
         p = apm_refine(core["model_apms"], core["apm_rows"][k], x)
         inputs[MODEL_INPUTS + 1 + k] = core["stretch"][p >> (FINE_BITS - 16)]
-    p = apm_refine(mixer.apms, 2 * node, x)
-    inputs[MODEL_INPUTS + 3] = core["stretch"][p >> (FINE_BITS - 16)]
+    if core["frozen"] != 0:  # an APM that has learned nothing
+        inputs[MODEL_INPUTS + 3] = x
+    else:
+        p = apm_refine(mixer.apms, 2 * node, x)
+        inputs[MODEL_INPUTS + 3] = core["stretch"][p >> (FINE_BITS - 16)]
     return min((x + LIMIT + 1) >> APM_STEP_BITS, 15)
 
 
@@ -210,9 +213,10 @@ def predict(p1, node, decision, lane, buffer, mixer):
     row = mixed_hash(lane["last4"] & 0xFFFF, kind) & (HASHED_APMS - 1)
     core["hashed_row"] = row
     # Where in their rows the APMs are read is known only after mixing: a row touches two cache lines.
-    for end in (0, APM_ENTRIES - 1):
-        prefetch(core["hashed_apms"], row * APM_ENTRIES + end)
-        prefetch(mixer.apms, (2 * node + 1) * APM_ENTRIES + end)
+    if core["frozen"] == 0:
+        for end in (0, APM_ENTRIES - 1):
+            prefetch(core["hashed_apms"], row * APM_ENTRIES + end)
+            prefetch(mixer.apms, (2 * node + 1) * APM_ENTRIES + end)
     add_context_inputs(decision, lane, buffer, mixer)
     best = add_match_inputs(decision, lane, mixer)
     confidence = add_model_inputs(p1, node, mixer) if p1 > 0 else np.int64(0)
@@ -238,6 +242,8 @@ def predict(p1, node, decision, lane, buffer, mixer):
         total += prediction * np.int64(core["final_weights"][kind, k])
     mixed = min(max(total >> WEIGHT_BITS, -LIMIT), LIMIT)
     core["mixed"] = mixed
+    if core["frozen"] != 0:
+        return min(max(np.int64(core["squash"][mixed + LIMIT]), 1), 65535)
     corrections = apm_refine(mixer.apms, 2 * node + 1, mixed) + apm_refine(core["hashed_apms"], row, mixed)
     p = (2 * np.int64(core["squash"][mixed + LIMIT]) + (corrections >> (FINE_BITS - 16))) >> 2
     return min(max(p, 1), 65535)
@@ -247,6 +253,10 @@ def predict(p1, node, decision, lane, buffer, mixer):
 def learn(bit, p1, node, mixer):
     """Adapt everything that the last call of predict used to the `bit` that was coded."""
     core, weights, inputs = mixer.core[0], mixer.weights, mixer.inputs
+    if core["frozen"] != 0:
+        for i in range(core["contexts"]):
+            mixer.slots[core["history_offsets"][i]] = core["successors"][core["history_states"][i], bit]
+        return
     mixed, kind = core["mixed"], core["final_weight_set"]
     error = (bit << 16) - np.int64(core["squash"][mixed + LIMIT])
     for k in range(core["selectors"]):

@@ -73,6 +73,7 @@ CORE = np.dtype(
         ("hashed_row", np.int64),
         ("model", np.int64),  # the language model's probability, stretched
         ("traced", np.int64),  # decisions
+        ("frozen", np.int64),  # whether nothing learns but the bit histories
     ],
     align=True,
 )
@@ -138,6 +139,16 @@ def _initial(nodes: int, initial_state: InitialState, model: bool) -> tuple[npt.
     one["selectors"] = SELECTORS if model else SELECTORS_WITHOUT_MODEL
     weights = initial_state.weights.astype(np.int32) << (WEIGHT_BITS - STORED_BITS)
     return core, weights, np.repeat(identity[None], 2 * nodes, axis=0)
+
+
+def frozen_mixer(initial_state: InitialState) -> Mixer:
+    """Return a mixer that learns nothing, for short texts with a language model; each brings slots of its own."""
+    core, weights, apms = _initial(0, initial_state, True)
+    inputs = np.zeros(INPUTS, np.int32)
+    inputs[0] = 256
+    mixer = Mixer(core.copy(), np.zeros(0, np.uint8), weights, inputs, apms, new_trace(0))
+    mixer.core[0]["frozen"] = 1
+    return mixer
 
 
 def to_initial_state(mixer: Mixer) -> InitialState:

@@ -37,6 +37,10 @@ ALIASES = {"large": "smollm2-135m"}
 # The SHA-256 of none.safetensors, the initial state of frames without a language model, which their checksums include.
 NONE_SHIPPED = "972e3e56b1c5bb1e888c3a9e03723c954798a697344c8a283d8aedb881cbc6b2"
 
+# The initial state for short texts with the shipped model of this number: its file, beside it, and the SHA-256.
+SHORT_FILE = "short.safetensors"
+SHORT_SHIPPED = {4: "a8b06546594c77176d1bb9db72675463a0adc3fb5ab99435f73282e93f209abd"}
+
 
 def numbered() -> dict[int, tuple[str, str]]:
     """Return the name and the SHA-256 of each model that archives name by a number."""
@@ -197,18 +201,51 @@ def for_archive(number: int | None, model_id: bytes | None, named: str | None) -
 
 
 def initial_state_for_bytes() -> tuple[InitialState, bytes]:
-    """Return the mixer's initial state for frames without a language model, and its id, 32 bytes.
+    """Return the mixer's initial state for frames without a language model, and its id, 32 bytes."""
+    return _shipped_state(NONE_FILE, NONE_SHIPPED)
 
-    Raises ModelError if the package's file is damaged: its checksums would blame the archives.
+
+def initial_state_for_short(model: Model) -> tuple[InitialState, bytes]:
+    """Return the mixer's state for short texts with a model, and its id, which is empty if it is the model's own."""
+    number = number_of(model.digest)
+    if number in SHORT_SHIPPED:
+        return _shipped_state(SHORT_FILE, SHORT_SHIPPED[number])
+    return model.initial_state, b""
+
+
+def _shipped_state(name: str, expected: str) -> tuple[InitialState, bytes]:
+    """Return an initial state of the package, and the SHA-256 of its file.
+
+    Raises ModelError if the file is damaged: its checksums would blame the archives.
     """
     from safetensors.numpy import load
 
     from llmzip.mixing.initial_state import InitialState
 
-    data = (shipped_folder() / NONE_FILE).read_bytes()
+    data = (shipped_folder() / name).read_bytes()
     digest = hashlib.sha256(data)
-    if digest.hexdigest() != NONE_SHIPPED:
-        raise ModelError(
-            f"{NONE_FILE} is not the one of this version: the installation is damaged (install llmzip again)"
-        )
+    if digest.hexdigest() != expected:
+        raise ModelError(f"{name} is not the one of this version: the installation is damaged (install llmzip again)")
     return InitialState.from_tensors(load(data)), digest.digest()
+
+
+def locate_short(number: int | None, model_id: bytes | None, named: str | None) -> str:
+    """Return the name or file of the model that a short text was made with.
+
+    Arguments as for :func:`for_archive`, but `model_id` may be any beginning of the SHA-256; raises ModelError.
+    """
+    if named is not None:
+        digest = load(named).digest
+        if number is None and model_id is not None and not digest.startswith(model_id):
+            raise ModelMismatchError(f"made with model {model_id.hex()}..., not with {named} (give it with -m FILE)")
+        if number is not None:
+            for_archive(number, None, named)
+        return named
+    if model_id is None:
+        for_archive(number, None, None)
+        return name_of(number or 0) or DEFAULT
+    found = [path for path in _search_path() if path.is_file() and digest_of(path).startswith(model_id)]
+    if len(found) == 1:
+        return str(found[0])
+    what = "with which the names of several begin" if found else "which is not here"
+    raise ModelError(f"made with model {model_id.hex()}..., {what} (give its file with -m, or put it on {SEARCH_PATH})")
