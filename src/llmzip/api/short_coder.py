@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 from llmzip.api.frames import byte_coder, token_coder_of
 from llmzip.coding.text_coder import TextCoder
@@ -13,37 +14,57 @@ from llmzip.container.small import SmallHeader
 from llmzip.errors import ChecksumError, LlmzipError
 from llmzip.model import registry
 
+if TYPE_CHECKING:
+    from llmzip.model.file import Model
+
+MOST_KEPT = 2  # coders
 DAMAGED = "the short text is damaged: its data does not decode"
+
+_kept: dict[bytes, ShortCoder] = {}
 
 
 class ShortCoder:
-    """The coder of short texts with the model of a name or a file, or with none; for several threads at a time.
+    """The coder of short texts with a model, or with none; for several threads at a time.
 
     `digest` is what checks are tied to; `number` and `model_id` say in an archive which model it is.
     """
 
-    def __init__(self, name: str):
-        self._model = None if name == registry.NONE else registry.load(name)
-        self._local = threading.local()
-        self.number = registry.number_of(self._model.digest) if self._model else None
-        self.model_id = self._model.digest[: small.OTHER_SIZE] if self._model and self.number is None else None
-        if self._model:
-            self._initial_state, state_digest = registry.initial_state_for_short(self._model)
-            self.digest = self._model.digest + state_digest
-        else:
+    def __init__(self, model: Model | None):
+        self.number: int | None = None
+        self.model_id: bytes | None = None
+        self._new_coder: Callable[[], TextCoder] | None = None
+        self._free: list[TextCoder] = []  # one for each thread that has been at work at the same time
+        if model is None:
             self.digest = byte_coder()[1]
+            return
+        initial_state, state_digest = registry.initial_state_for_short(model)
+        self.digest = model.digest + state_digest
+        self.number = registry.number_of(model.digest)
+        if self.number is None:
+            self.model_id = model.digest[: small.OTHER_SIZE]
+        self._new_coder = partial(TextCoder, token_coder_of(model, 1, "cpu"), initial_state)
 
-    def _text_coder(self) -> TextCoder | None:
-        """Return this thread's coder, None without a model."""
-        if self._model and not hasattr(self._local, "coder"):
-            self._local.coder = TextCoder(token_coder_of(self._model, 1, "cpu"), self._initial_state)
-        return getattr(self._local, "coder", None)
+    @contextmanager
+    def _text_coder(self, new: Callable[[], TextCoder]) -> Iterator[TextCoder]:
+        """Lend a coder to the calling thread."""
+        try:
+            coder = self._free.pop()
+        except IndexError:
+            coder = new()
+        try:
+            yield coder
+        finally:
+            self._free.append(coder)
 
     def encode(self, contents: Sequence[bytes]) -> list[bytes]:
         """Return the payload of each text: the text itself where that is no longer."""
         coded = [i for i, content in enumerate(contents) if content]
-        texts, coder = [contents[i] for i in coded], self._text_coder()
-        found = coder.encode(texts) if coder else [byte_coder()[0].encode(text) for text in texts]
+        texts = [contents[i] for i in coded]
+        if self._new_coder:
+            with self._text_coder(self._new_coder) as coder:
+                found = coder.encode(texts)
+        else:
+            found = [byte_coder()[0].encode(text) for text in texts]
         payloads = list(contents)
         for i, payload in zip(coded, found, strict=True):
             payloads[i] = contents[i] if payload is None else payload
@@ -55,9 +76,9 @@ class ShortCoder:
             payload if len(payload) == size else None for size, payload in zip(sizes, payloads, strict=True)
         ]
         coded = [i for i, size in enumerate(sizes) if 0 < len(payloads[i]) < size]
-        coder = self._text_coder()
-        if coder:
-            found = coder.decode([payloads[i] for i in coded], [sizes[i] for i in coded])
+        if self._new_coder:
+            with self._text_coder(self._new_coder) as coder:
+                found = coder.decode([payloads[i] for i in coded], [sizes[i] for i in coded])
         else:
             found = [_decoded(payloads[i], sizes[i]) for i in coded]
         for i, content in zip(coded, found, strict=True):
@@ -72,10 +93,16 @@ def _decoded(payload: bytes, size: int) -> bytes | None:
         return None
 
 
-@functools.lru_cache(maxsize=2)
 def short_coder(name: str) -> ShortCoder:
-    """Return the coder with the model of a name or a file, kept for the next call."""
-    return ShortCoder(name)
+    """Return the coder with the model of a name or a file, or with none, kept for the next call."""
+    model = None if name == registry.NONE else registry.load(name)
+    key = model.digest if model else b""
+    coder = _kept.get(key)
+    if coder is None:
+        if len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        coder = _kept[key] = ShortCoder(model)
+    return coder
 
 
 def coder_for(header: SmallHeader, named: str | None) -> ShortCoder:

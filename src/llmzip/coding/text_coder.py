@@ -22,6 +22,7 @@ from llmzip.mixing.text_buffer import LANE, PADDING, new_text_buffer
 from llmzip.network.head import new_work
 
 TOGETHER = 64  # texts
+TOGETHER_PUBLISHED = 8  # with a published model, whose windows are large
 GAP = MOST_BYTES + PADDING  # where the dictionary begins
 MEMORY = 1 << 27  # bytes for the buffers of all texts, about
 
@@ -37,7 +38,7 @@ class TextCoder:
     def __init__(self, token_coder: TokenCoder, initial_state: InitialState):
         self._parent = token_coder
         self._mixer, self._work = frozen_mixer(initial_state), new_work(token_coder.tree)
-        dictionary, size = token_coder._dictionary, token_coder._dictionary_bytes
+        dictionary, size = token_coder.dictionary, token_coder.dictionary_bytes
         known = new_text_buffer([size], MATCHES * matches_for(size))
         if size:
             append_tokens(dictionary, 0, token_coder.tree, known)
@@ -48,7 +49,7 @@ class TextCoder:
         for name in ("start", "end", "at", "line"):
             self._lanes[name][1] = GAP + (0 if name in ("start", "line") else size)
         each = 2 * (GAP + size + PADDING) + known.matches.nbytes + slot_bytes(MOST_BYTES)
-        self._together = max(1, min(TOGETHER, MEMORY // each))
+        self._together = max(1, min(TOGETHER_PUBLISHED if token_coder.published else TOGETHER, MEMORY // each))
         self._buffers: Texts | None = None
 
     def _texts(self, sizes: Sequence[int]) -> Texts:
@@ -98,7 +99,7 @@ class TextCoder:
         parent, texts = self._parent, self._texts(sizes)
         room = 2 * parent.tree.height + 8
         out = np.zeros((len(sizes), max(sizes) + room), np.uint8)
-        session = parent._network.session(len(sizes), recheck=True)
+        session = parent.network.session(len(sizes), recheck=True)
         steps = max(1, parent.segment_rows // len(sizes))
         for at in range(0, len(grid), steps):
             prediction = session.run(lanes.inputs_of(grid, parent.bos, at, steps))
@@ -130,7 +131,7 @@ class TextCoder:
         texts.coders[:] = 0
         texts.coders[:, range_coder.RANGE] = range_coder.WHOLE
         text_kernels.begin_decoding(texts, data, starts)
-        session = parent._network.session(len(sizes))
+        session = parent.network.session(len(sizes))
         tokens = np.full(len(sizes), parent.bos, np.int32)
         waiting = len(sizes)
         while waiting:

@@ -88,7 +88,7 @@ class TokenCoder:
     ):
         weights = model.weights
         self.tokenizer, self.threads = model.tokenizer, threads
-        self.bos, self._published = weights.bos, model.published
+        self.bos, self.published = weights.bos, model.published
         try:
             self.tree = bind_clusters(DecisionTree.build(model.tokenizer.tokens), weights.cluster_starts)
         except ValueError as error:
@@ -98,11 +98,11 @@ class TokenCoder:
         self.tables = TokenTables(self.head, self.tree)
         self.lengths = np.diff(model.tokenizer.offsets).astype(np.int32)
         self.initial_state = model.initial_state
-        self._dictionary = model.dictionary.astype(np.int32)
-        self._dictionary_bytes = int(self.lengths[self._dictionary].sum())
+        self.dictionary = model.dictionary.astype(np.int32)
+        self.dictionary_bytes = int(self.lengths[self.dictionary].sum())
         self._known: TextBuffer | None = None  # the dictionary in a text buffer
-        self._network = networks.bind(weights, device=device, backend=backend)
-        self.segment_rows = segment_rows or self._network.segment_rows
+        self.network = networks.bind(weights, device=device, backend=backend)
+        self.segment_rows = segment_rows or self.network.segment_rows
 
     def encode(
         self,
@@ -129,7 +129,7 @@ class TokenCoder:
 
     def lanes_for(self, data: bytes, tokens: np.ndarray) -> int:
         """Return the number of lanes that suit a frame; `tokens` are those of its content `data`."""
-        return lanes.lanes_of_published(len(data)) if self._published else lanes.lanes_for(len(tokens))
+        return lanes.lanes_of_published(len(data)) if self.published else lanes.lanes_for(len(tokens))
 
     def encode_frame(
         self, grid: np.ndarray, frame: FrameCoder, limit: int, progress: Progress | None = None
@@ -157,7 +157,7 @@ class TokenCoder:
     def _predictions(self, grid: np.ndarray) -> Generator[AnyPrediction]:
         """Yield the predictions for segments of a grid ``[T, B]``, with a thread for each group of lanes."""
         groups = groups_of(grid.shape[1], self.threads)
-        sessions = [self._network.session(g.stop - g.start, recheck=True) for g in groups]
+        sessions = [self.network.session(g.stop - g.start, recheck=True) for g in groups]
         steps = max(1, self.segment_rows * len(groups) // grid.shape[1])
 
         with ExitStack() as stack:
@@ -188,12 +188,12 @@ class TokenCoder:
 
     def new_text_buffer(self, lane_bytes: list[int]) -> TextBuffer:
         """Return the text buffer before a frame whose lanes have `lane_bytes` bytes: the dictionary, behind them."""
-        buffer = new_text_buffer([*lane_bytes, self._dictionary_bytes])
-        if self._dictionary_bytes:
+        buffer = new_text_buffer([*lane_bytes, self.dictionary_bytes])
+        if self.dictionary_bytes:
             known, matches = self._known, len(buffer.matches)
             if known is None or len(known.matches) != matches:  # most frames of a model need the same size
-                known = new_text_buffer([self._dictionary_bytes], matches)
-                token_kernels.append_tokens(self._dictionary, 0, self.tree, known)
+                known = new_text_buffer([self.dictionary_bytes], matches)
+                token_kernels.append_tokens(self.dictionary, 0, self.tree, known)
                 self._known = known
             add_behind(known, buffer)
         return buffer
@@ -205,7 +205,7 @@ class TokenCoder:
 
     def session(self, lane_count: int) -> networks.Session:
         """Return a fresh network state for `lane_count` lanes."""
-        return self._network.session(lane_count)
+        return self.network.session(lane_count)
 
 
 class _FrameDecoder:
