@@ -1,5 +1,6 @@
 """Short texts: the same bytes alone and among others, told apart, checked, and never worse than the text itself."""
 
+import io
 import random
 import subprocess
 import sys
@@ -97,6 +98,13 @@ def test_a_damaged_one_does_not_harm_its_neighbours():
         llmzip.decompress_many(archives)
     del archives[3], good[3]
     assert llmzip.decompress_many(archives) == good
+
+
+@pytest.mark.parametrize(("model", "name"), [(None, "default"), ("none", "none")])
+def test_archive_info_describes_them(model, name):
+    archive = llmzip.Codec(model).encode(ENGLISH)
+    info = llmzip.archive_info(io.BytesIO(archive))
+    assert (info.decompressed_size, info.compressed_size, info.models) == (len(ENGLISH), len(archive), (name,))
 
 
 @pytest.mark.parametrize("head", [b"\x89PNG\r\n\x1a\n", b"\x80\x04\x95", b"\xa1\xb2\xc3\xd4", b"\xbf" * 3])

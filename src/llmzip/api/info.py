@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.api.buffers import byte_view
+from llmzip.container import small
 from llmzip.container.format import (
     MAX_HEAD,
     MODEL,
@@ -78,6 +79,13 @@ def get_frame_info(frame_buffer: ReadableBuffer) -> FrameInfo:
 def archive_info(file: BinaryIO) -> ArchiveInfo:
     """Return the description of the archives in `file`, from their headers; raises LlmzipError unless complete."""
     reader = Reader(file, payloads=False)
+    short = reader.short_text()
+    if short is not None:
+        header = small.parse(short)[0]
+        model = registry.title(header.number, header.model_id)
+        memory = 0 if model == registry.NONE else registry.memory_of(header.number, None)
+        need = layout.needed(header.size, model=memory)
+        return ArchiveInfo(header.size, len(short), 1, 0 if model == registry.NONE else 1, (model,), need)
     frames = [FrameInfo.of(frame) for frame in reader]
     needed = [frame.model for frame in frames if frame.model != registry.NONE]
     names = tuple(dict.fromkeys(needed or [registry.NONE]))
