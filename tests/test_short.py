@@ -1,5 +1,6 @@
 """Short texts: the same bytes alone and among others, told apart, checked, and never worse than the text itself."""
 
+import hashlib
 import io
 import random
 import subprocess
@@ -8,7 +9,10 @@ import sys
 import pytest
 
 import llmzip
+from llmzip.coding.text_coder import TextCoder
+from llmzip.coding.token_coder import TokenCoder
 from llmzip.container import small
+from llmzip.model import registry
 
 ENGLISH = (
     b"The committee has not yet decided whether the bridge will be repaired or replaced, and nobody expects an answer "
@@ -111,6 +115,48 @@ def test_archive_info_describes_them(model, name):
 def test_foreign_files_are_refused(head):
     with pytest.raises(llmzip.FormatError):
         llmzip.decompress(head + bytes(5000))
+
+
+def test_payloads_longer_than_their_text_are_refused():
+    with pytest.raises(llmzip.FormatError, match="not an llmzip archive"):
+        llmzip.decompress(small.SmallHeader(5, 0, 4).pack() + bytes(60))
+
+
+def test_payloads_end_where_they_should():
+    archive = llmzip.Codec(check=0).encode(ENGLISH)
+    with pytest.raises(llmzip.ChecksumError):
+        llmzip.decompress(archive + b"\0")
+
+
+def test_texts_over_the_limit_are_refused():
+    archive = llmzip.Codec().encode(ENGLISH)
+    assert llmzip.decompress(archive, max_size=len(ENGLISH)) == ENGLISH
+    with pytest.raises(llmzip.LimitError):
+        llmzip.decompress(archive, max_size=len(ENGLISH) - 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "digest"),
+    [
+        (None, "bccf18b87de6883710e36314787b59337d37ed9f349cd007bf5905ad08b750b5"),
+        ("none", "869b8ae6c123b6762498f64c37b03c3c0cfcb76b70575dd4945f7fcb16d22fb8"),
+    ],
+)
+def test_pinned_bytes(model, digest):
+    archives = llmzip.Codec(model, check=4).encode_many(texts(40))
+    assert hashlib.sha256(b"".join(archives)).hexdigest() == digest
+
+
+@pytest.mark.parametrize("backend", ["int16", "float32"])
+def test_the_bytes_do_not_depend_on_the_matmul_backend(backend):
+    model = registry.load()
+    state, _ = registry.initial_state_for_short(model)
+    originals = [text for text in texts(20) if text]
+    expected = TextCoder(TokenCoder(model), state).encode(originals)
+    coder = TextCoder(TokenCoder(model, backend=backend), state)
+    assert coder.encode(originals) == expected
+    coded = [(text, payload) for text, payload in zip(originals, expected, strict=True) if payload]
+    assert coder.decode([payload for _, payload in coded], [len(text) for text, _ in coded]) == [t for t, _ in coded]
 
 
 def test_headers_round_trip():

@@ -38,6 +38,16 @@ def test_texts_do_not_depend_on_their_neighbours(name):
     assert [codec.encode(text) for text in TEXTS * 2] == codec.encode_many(TEXTS * 2)
 
 
+def test_a_dictionary_makes_texts_that_it_knows_smaller(tmp_path):
+    known = b"the dictionary knows this line well"
+    sizes = []
+    for dictionary in (b"", known + b", and more of its kind"):
+        path = tmp_path / f"{len(sizes)}.safetensors"
+        path.write_bytes(tiny_model_file(3, dictionary=dictionary))
+        sizes.append(len(llmzip.Codec(str(path)).encode(known)))
+    assert sizes[1] < sizes[0] - 10
+
+
 def test_a_model_that_is_not_here_is_named(name, monkeypatch, tmp_path):
     archive = llmzip.Codec(name).encode(TEXTS[0])
     monkeypatch.setenv("LLMZIP_MODEL_PATH", str(tmp_path / "nothing"))

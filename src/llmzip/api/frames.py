@@ -25,6 +25,8 @@ CHOICE_BYTES = 1 << 16  # sample that decides whether the language model pays
 CHOICE_BYTES_OF_PUBLISHED = 1 << 14  # for a published model, which takes seconds for it
 CLEAR_WIN = 0.9  # times the size
 
+TOO_LARGE = "holds more than {} bytes of content, which is the limit"
+
 MEMORY_AT_ONCE = 1 << 31  # bytes, about, for all frames that are coded at the same time
 
 _token_coders: dict[tuple[bytes, int, str], TokenCoder] = {}
@@ -256,7 +258,7 @@ class FrameDecoder:
                 )
         self._size += frame.header.size
         if self._max_size is not None and self._size > self._max_size:
-            raise LimitError(f"holds more than {self._max_size} bytes of content, which is the limit")
+            raise LimitError(TOO_LARGE.format(self._max_size))
         if self._model not in (None, registry.NONE):
             registry.load(self._model)
 

@@ -83,7 +83,7 @@ def archive_info(file: BinaryIO) -> ArchiveInfo:
     if short is not None:
         header = small.parse(short)[0]
         model = registry.title(header.number, header.model_id)
-        memory = 0 if model == registry.NONE else registry.memory_of(header.number, None)
+        memory = 0 if model == registry.NONE else registry.memory_of(header.number, header.model_id)
         need = layout.needed(header.size, model=memory)
         return ArchiveInfo(header.size, len(short), 1, 0 if model == registry.NONE else 1, (model,), need)
     frames = [FrameInfo.of(frame) for frame in reader]

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from llmzip.api.buffers import byte_view
-from llmzip.api.short_coder import ShortCoder, coder_for, short_coder, verified
+from llmzip.api.short_coder import coder_for, short_coder, verified
 from llmzip.api.stream import compress, decompress
 from llmzip.container import small
 from llmzip.container.format import START
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 Text: TypeAlias = "ReadableBuffer | str"
+ModelName: TypeAlias = tuple[int | None, bytes | None] | None  # number and id in the archive; None if it has neither
 BATCH = 256  # texts that a thread gets at a time
 
 
@@ -40,7 +41,7 @@ class Codec:
             raise ValueError(f"a check has 0, 1, 2 or 4 bytes, not {check}")
         self.model, self.check, self.bare = model, check, bare
         self._threads = threads or usable_cores()
-        self._coder = short_coder(model or registry.DEFAULT)
+        self._coder = short_coder(None if model == registry.NONE else registry.load(model or registry.DEFAULT))
 
     def encode(self, text: Text) -> bytes:
         """Return the archive of a text; one of type str is encoded as UTF-8."""
@@ -76,9 +77,12 @@ class Codec:
         short = [content for content in contents if len(content) <= MOST_BYTES]
         payloads = iter(self._coder.encode(short))
         return [
-            self._pack(content, next(payloads)) if len(content) <= MOST_BYTES else compress(content, model=self.model)
+            self._pack(content, next(payloads)) if len(content) <= MOST_BYTES else self._long(content)
             for content in contents
         ]
+
+    def _long(self, content: bytes) -> bytes:
+        return compress(content, model=self.model, threads=1)  # other batches have the other threads
 
     def _pack(self, content: bytes, payload: bytes) -> bytes:
         coder = self._coder
@@ -86,18 +90,20 @@ class Codec:
         return header.pack(bare=self.bare) + small.check_of(content, coder.digest, self.check) + payload
 
     def _decode(self, archives: list[bytes]) -> list[bytes]:
-        # Most have the same model: all of one are decoded together.
+        # All that name the same model are decoded together.
         contents = [b""] * len(archives)
-        groups: dict[ShortCoder, list[tuple[int, int, bytes, bytes]]] = {}
+        groups: dict[ModelName, list[tuple[int, int, bytes, bytes]]] = {}
         for i, data in enumerate(archives):
             if data.startswith(START):
-                contents[i] = decompress(data, model=self.model)
+                contents[i] = decompress(data, model=self.model, threads=1)
             elif self.bare:
-                groups.setdefault(self._coder, []).append((i, *small.parse_bare(data, self.check)))
+                groups.setdefault(None, []).append((i, *small.parse_bare(data, self.check)))
             else:
                 header, check, payload = small.parse(data)
-                groups.setdefault(coder_for(header, self.model), []).append((i, header.size, check, payload))
-        for coder, members in groups.items():
+                group = groups.setdefault((header.number, header.model_id), [])
+                group.append((i, header.size, check, payload))
+        for name, members in groups.items():
+            coder = self._coder if name is None else coder_for(*name, self.model)
             found = coder.decode([size for _, size, _, _ in members], [payload for _, _, _, payload in members])
             for (i, _, check, _), content in zip(members, found, strict=True):
                 contents[i] = verified(content, coder.digest, check)

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llmzip.api.frames import byte_coder, token_coder_of
-from llmzip.coding.text_coder import TextCoder
+from llmzip.api.frames import TOO_LARGE, byte_coder, token_coder_of
 from llmzip.container import small
-from llmzip.container.small import SmallHeader
-from llmzip.errors import ChecksumError, LlmzipError
+from llmzip.errors import ChecksumError, LimitError, LlmzipError
 from llmzip.model import registry
 
 if TYPE_CHECKING:
+    from llmzip.coding.text_coder import TextCoder
     from llmzip.model.file import Model
 
 MOST_KEPT = 2  # coders
@@ -42,6 +41,8 @@ class ShortCoder:
         self.number = registry.number_of(model.digest)
         if self.number is None:
             self.model_id = model.digest[: small.OTHER_SIZE]
+        from llmzip.coding.text_coder import TextCoder  # kernels that other archives do not need
+
         self._new_coder = partial(TextCoder, token_coder_of(model, 1, "cpu"), initial_state)
 
     @contextmanager
@@ -93,9 +94,8 @@ def _decoded(payload: bytes, size: int) -> bytes | None:
         return None
 
 
-def short_coder(name: str) -> ShortCoder:
-    """Return the coder with the model of a name or a file, or with none, kept for the next call."""
-    model = None if name == registry.NONE else registry.load(name)
+def short_coder(model: Model | None) -> ShortCoder:
+    """Return the coder with a model, or with none, kept for the next call."""
     key = model.digest if model else b""
     coder = _kept.get(key)
     if coder is None:
@@ -105,11 +105,11 @@ def short_coder(name: str) -> ShortCoder:
     return coder
 
 
-def coder_for(header: SmallHeader, named: str | None) -> ShortCoder:
-    """Return the coder of the model that a short text names; `named` is the user's choice, if any."""
-    if header.number is None and header.model_id is None:
-        return short_coder(registry.NONE)
-    return short_coder(registry.locate_short(header.number, header.model_id, named))
+def coder_for(number: int | None, model_id: bytes | None, named: str | None) -> ShortCoder:
+    """Return the coder of the model that a short text names, if any; `named` is the user's choice, if any."""
+    if number is None and model_id is None:
+        return short_coder(None)
+    return short_coder(registry.for_archive(number, model_id, named))
 
 
 def verified(content: bytes | None, digest: bytes, check: bytes) -> bytes:
@@ -120,8 +120,10 @@ def verified(content: bytes | None, digest: bytes, check: bytes) -> bytes:
     return content
 
 
-def decode_small(data: bytes, named: str | None) -> bytes:
-    """Return the text of one archive of the small form; raises LlmzipError."""
+def decode_small(data: bytes, named: str | None, max_size: int | None = None) -> bytes:
+    """Return the text of one archive of the small form; raises LlmzipError, also if it is longer than `max_size`."""
     header, check, payload = small.parse(data)
-    coder = coder_for(header, named)
+    if max_size is not None and header.size > max_size:
+        raise LimitError(TOO_LARGE.format(max_size))
+    coder = coder_for(header.number, header.model_id, named)
     return verified(coder.decode([header.size], [payload])[0], coder.digest, check)

@@ -12,7 +12,6 @@ from llmzip.api.buffers import byte_view
 from llmzip.api.frames import CodedFrame, FrameDecoder, FrameEncoder, Shares
 from llmzip.api.short_coder import decode_small
 from llmzip.coding.progress import Progress
-from llmzip.container import small
 from llmzip.container.format import MAX_SIZE, NO_MODEL, Frame, Writer
 from llmzip.container.peekable import PeekableStream
 from llmzip.container.reader import Reader
@@ -132,7 +131,7 @@ def decompress_stream(
         return
     reader = Reader(src)
     if (short := reader.short_text()) is not None:
-        dst.write(_short_text(short, model, max_size))
+        dst.write(decode_small(short, model, max_size))
         return
     frames = iter(reader)
     first = next(frames)
@@ -153,14 +152,6 @@ def decompress_stream(
 
     for content in in_order(calls(), shares.count):
         dst.write(content)
-
-
-def _short_text(data: bytes, model: str | None, max_size: int | None) -> bytes:
-    """Return the content of an archive of the small form."""
-    size = small.parse(data)[0].size
-    if max_size is not None and size > max_size:
-        raise LimitError(f"holds more than {max_size} bytes of content, which is the limit")
-    return decode_small(data, model)
 
 
 def _salvage(salvager: Salvager, dst: BinaryIO, decoder: FrameDecoder) -> None:

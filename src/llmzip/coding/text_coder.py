@@ -75,9 +75,6 @@ class TextCoder:
         texts.matches[:] = self._known_matches
         texts.slots[:, :most] = 0
         texts.slot_bytes[:] = [slot_bytes(size) for size in sizes]
-        texts.coders[:] = 0
-        texts.coders[:, range_coder.RANGE] = range_coder.WHOLE
-        texts.coders[:, range_coder.KEPT] = -1
         texts.status[:] = OK
         return texts
 
@@ -97,8 +94,9 @@ class TextCoder:
 
     def _encode(self, grid: np.ndarray, sizes: list[int]) -> list[bytes | None]:
         parent, texts = self._parent, self._texts(sizes)
-        room = 2 * parent.tree.height + 8
-        out = np.zeros((len(sizes), max(sizes) + room), np.uint8)
+        texts.coders[:] = coder = range_coder.new_encoder()
+        # As in TokenCoder.encode_frame: room for the costliest token beyond the longest payload.
+        out = np.empty((len(sizes), range_coder.bytes_at_most(coder, parent.tree.height) + max(sizes)), np.uint8)
         session = parent.network.session(len(sizes), recheck=True)
         steps = max(1, parent.segment_rows // len(sizes))
         for at in range(0, len(grid), steps):
@@ -106,12 +104,11 @@ class TextCoder:
             text_kernels.encode_texts(
                 grid[at : at + steps], prediction, parent.tables, texts, self._mixer, self._work, out
             )
-        ends = np.zeros(len(sizes), np.int64)
-        text_kernels.finish_texts(texts, out, ends)
-        return [
-            out[i, :end].tobytes() if texts.status[i] == OK and end < size else None
-            for i, (end, size) in enumerate(zip(ends.tolist(), sizes, strict=True))
-        ]
+        payloads: list[bytes | None] = []
+        for i, size in enumerate(sizes):
+            end = int(range_coder.finish(texts.coders[i], out[i])) if texts.status[i] == OK else size
+            payloads.append(out[i, :end].tobytes() if end < size else None)
+        return payloads
 
     def decode(self, payloads: Sequence[bytes], sizes: Sequence[int]) -> list[bytes | None]:
         """Return the texts of `payloads`, None where no encoder made the payload for a text of that size."""
@@ -126,12 +123,12 @@ class TextCoder:
 
     def _decode(self, payloads: list[bytes], sizes: list[int]) -> list[bytes | None]:
         parent, texts = self._parent, self._texts(sizes)
-        data = np.frombuffer(b"".join(payloads), np.uint8).copy()
+        data = np.frombuffer(b"".join(payloads), np.uint8).copy()  # the kernels are compiled for writable arrays
         starts = np.concatenate([[0], np.cumsum([len(payload) for payload in payloads])]).astype(np.int64)
-        texts.coders[:] = 0
-        texts.coders[:, range_coder.RANGE] = range_coder.WHOLE
-        text_kernels.begin_decoding(texts, data, starts)
-        session = parent.network.session(len(sizes))
+        parts = np.split(data, starts[1:-1])
+        for coder, part in zip(texts.coders, parts, strict=True):
+            coder[:] = range_coder.new_decoder(part)
+        session = parent.session(len(sizes))
         tokens = np.full(len(sizes), parent.bos, np.int32)
         waiting = len(sizes)
         while waiting:
@@ -139,6 +136,9 @@ class TextCoder:
             waiting = text_kernels.decode_texts(
                 prediction, parent.tables, texts, self._mixer, self._work, data, starts, tokens
             )
-        used = texts.coders[:, range_coder.POSITION] == np.diff(starts) + range_coder.IMPLICIT_ZEROS
-        sound = used & (texts.status == OK)
-        return [texts.text[i, :size].astype(np.uint8).tobytes() if sound[i] else None for i, size in enumerate(sizes)]
+        return [
+            texts.text[i, :size].astype(np.uint8).tobytes()
+            if texts.status[i] == OK and range_coder.used_up(texts.coders[i], parts[i])
+            else None
+            for i, size in enumerate(sizes)
+        ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmzip.coding.range_coder import bytes_at_most, finish, overread, read_byte
+from llmzip.coding.range_coder import bytes_at_most, overread
 from llmzip.coding.token_kernels import (
     DECODE,
     OK,
@@ -113,19 +113,3 @@ def decode_texts(prediction, tables, texts, mixer, work, payloads, starts, token
             tokens[i] = token
             waiting += 1 if lane["at"] < lane["end"] else 0
     return waiting
-
-
-@jit
-def finish_texts(texts, out, sizes):
-    """End the payloads of all texts and write their sizes, int64[B]."""
-    for i in range(len(sizes)):
-        if texts.status[i] == OK:
-            sizes[i] = finish(texts.coders[i], out[i])
-
-
-@jit
-def begin_decoding(texts, payloads, starts):
-    """Let each text's decoder read its first bytes."""
-    for i in range(len(starts) - 1):
-        for _ in range(4):
-            read_byte(texts.coders[i], payloads[starts[i] : starts[i + 1]])

@@ -110,10 +110,15 @@ def new_mixer(nodes: int, size: int, initial_state: InitialState, *, model: bool
         traced: the number of decisions to record.
     """
     core, weights, apms = _initial(nodes, initial_state, model)
+    slots = new_slots(CONTEXTS if model else CONTEXTS_WITHOUT_MODEL, size)
+    return Mixer(core.copy(), slots, weights.copy(), _new_inputs(), apms.copy(), new_trace(traced))
+
+
+def _new_inputs() -> npt.NDArray[np.int32]:
+    """Return inputs of which only the first, a constant, is set."""
     inputs = np.zeros(INPUTS, np.int32)
     inputs[0] = 256
-    slots = new_slots(CONTEXTS if model else CONTEXTS_WITHOUT_MODEL, size)
-    return Mixer(core.copy(), slots, weights.copy(), inputs, apms.copy(), new_trace(traced))
+    return inputs
 
 
 @functools.lru_cache(maxsize=4)
@@ -144,9 +149,7 @@ def _initial(nodes: int, initial_state: InitialState, model: bool) -> tuple[npt.
 def frozen_mixer(initial_state: InitialState) -> Mixer:
     """Return a mixer that learns nothing, for short texts with a language model; each brings slots of its own."""
     core, weights, apms = _initial(0, initial_state, True)
-    inputs = np.zeros(INPUTS, np.int32)
-    inputs[0] = 256
-    mixer = Mixer(core.copy(), np.zeros(0, np.uint8), weights, inputs, apms, new_trace(0))
+    mixer = Mixer(core.copy(), np.zeros(0, np.uint8), weights, _new_inputs(), apms, new_trace(0))
     mixer.core[0]["frozen"] = 1
     return mixer
 

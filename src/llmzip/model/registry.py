@@ -154,21 +154,31 @@ def title(number: int | None, model_id: bytes | None) -> str:
 
 
 def _path_of(model_id: bytes) -> Path | None:
-    """Return the file of the model with an id, None if it is not here."""
+    """Return the file of the model with an id, or with one that begins so; None if it is not here.
+
+    Raises ModelError if there are several.
+    """
+    found: dict[bytes, Path] = {}
     for path in _search_path():
         if path.is_file():
             stat = path.stat()
             small = stat.st_size <= MAX_FILE_BYTES
-            if small and _model_id(path, stat.st_size, stat.st_mtime_ns) == model_id:  # called again for every frame
+            own = _model_id(path, stat.st_size, stat.st_mtime_ns) if small else b""  # called again for every frame
+            if own == model_id:
                 return path
-    return None
+            if own.startswith(model_id):
+                found.setdefault(own, path)
+    if len(found) > 1:
+        raise ModelError(f"made with a model {model_id.hex()}..., of which there are several (give its file with -m)")
+    return next(iter(found.values()), None)
 
 
 def for_archive(number: int | None, model_id: bytes | None, named: str | None) -> Model:
     """Load the model an archive was made with.
 
     The archive holds either the `number` of a shipped or published model or the `model_id` of another (the first eight
-    bytes of its SHA-256), or neither if its header is lost: then the checksum decides whether the guess was right.
+    bytes of its SHA-256; two in the small form), or neither if its header is lost: then the checksum decides whether
+    the guess was right.
     `named` is the user's choice, if any. Raises ModelError, which says which model is needed and where to put it.
     """
     if number is not None:
@@ -189,7 +199,7 @@ def for_archive(number: int | None, model_id: bytes | None, named: str | None) -
     wanted = model_id.hex()
     if named is not None:
         model = load(named)
-        if model.digest[:8] != model_id:
+        if not model.digest.startswith(model_id):
             raise ModelMismatchError(
                 f"made with model {wanted}, not with {named} ({model.digest[:8].hex()}): give it with -m FILE"
             )
@@ -227,25 +237,3 @@ def _shipped_state(name: str, expected: str) -> tuple[InitialState, bytes]:
     if digest.hexdigest() != expected:
         raise ModelError(f"{name} is not the one of this version: the installation is damaged (install llmzip again)")
     return InitialState.from_tensors(load(data)), digest.digest()
-
-
-def locate_short(number: int | None, model_id: bytes | None, named: str | None) -> str:
-    """Return the name or file of the model that a short text was made with.
-
-    Arguments as for :func:`for_archive`, but `model_id` may be any beginning of the SHA-256; raises ModelError.
-    """
-    if named is not None:
-        digest = load(named).digest
-        if number is None and model_id is not None and not digest.startswith(model_id):
-            raise ModelMismatchError(f"made with model {model_id.hex()}..., not with {named} (give it with -m FILE)")
-        if number is not None:
-            for_archive(number, None, named)
-        return named
-    if model_id is None:
-        for_archive(number, None, None)
-        return name_of(number or 0) or DEFAULT
-    found = [path for path in _search_path() if path.is_file() and digest_of(path).startswith(model_id)]
-    if len(found) == 1:
-        return str(found[0])
-    what = "with which the names of several begin" if found else "which is not here"
-    raise ModelError(f"made with model {model_id.hex()}..., {what} (give its file with -m, or put it on {SEARCH_PATH})")
