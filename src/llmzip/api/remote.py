@@ -10,13 +10,13 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from llmzip.atomic_output import DESCRIPTORS
+from llmzip.atomic_output import DESCRIPTORS, output_file
 from llmzip.errors import FileError, LlmzipError
 
 if TYPE_CHECKING:
@@ -184,6 +184,16 @@ def read_range(name: str, start: int, size: int) -> bytes:
 
 
 @contextmanager
+def new_file(name: str, *, source: os.stat_result | None = None, force: bool = False) -> Iterator[BinaryIO]:
+    """Open a URL or a local file for writing, which is there, complete, at the end; as `new_object` or `output_file`.
+
+    A local file gets the permissions and times of `source`.
+    """
+    with new_object(name, force=force) if is_url(name) else output_file(name, source=source, force=force) as file:
+        yield file
+
+
+@contextmanager
 def new_object(url: str, *, force: bool = False) -> Iterator[BinaryIO]:
     """Yield a local file; what is in it is behind the URL at the end, unless an exception is raised.
 
@@ -272,6 +282,6 @@ def check_inside(below: str, name: str) -> None:
         raise FileError(name, "has a name that leads out of its folder")
 
 
-def has_magic(name: str, characters: Collection[str] = "*?[") -> bool:
+def has_magic(url: str) -> bool:
     """Return whether a URL is a pattern; the query of a web address is none."""
-    return not any(name.startswith(f"{scheme}:") for scheme in WEB) and any(c in name for c in characters)
+    return not any(url.startswith(f"{scheme}:") for scheme in WEB) and MAGIC.search(url) is not None

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from llmzip.api.remote import is_url, new_object, open_file, status
-from llmzip.atomic_output import output_file
+from llmzip.api.remote import new_file, open_file, status
 from llmzip.batch.plan import Item, joined, make_folder
 
 FOLDER = ".llmzip-shards"
@@ -51,7 +50,7 @@ class Shard:
         """Leave the marker."""
         marker = self._marker(output_dir)
         make_folder(marker)
-        with new_object(marker, force=True) if is_url(marker) else output_file(marker, force=True) as file:
+        with new_file(marker, force=True) as file:
             file.write(self._mark(items))
 
     def _marker(self, output_dir: str) -> str:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 import llmzip
-from llmzip.api.remote import is_url, new_object, open_file
-from llmzip.atomic_output import output_file
+from llmzip.api.remote import is_url, new_file, open_file
 from llmzip.batch.failure import explanation, passes, subject
 from llmzip.batch.names import SUFFIX
 from llmzip.batch.plan import Item, make_folder
@@ -75,7 +74,7 @@ def _converted(item: Item, work: Work) -> tuple[int, int]:
         found = None if is_url(item.source) else os.fstat(source.fileno())
         with destination(item.target, found, work) as out:
             if work.kind == "compress":
-                check_no_archive(item.source, source, work)
+                check_no_archive(item.source, source.peek(len(MAGIC)), force=work.force)  # type: ignore[attr-defined]
                 llmzip.compress_stream(
                     source, out, model=work.model, threads=work.threads, frame_size=work.frame_size, progress=progress
                 )
@@ -111,14 +110,13 @@ def destination(target: str | None, source: os.stat_result | None, work: Work) -
             yield nowhere
         return
     make_folder(target)
-    force = work.may_replace(target)
-    with new_object(target, force=force) if is_url(target) else output_file(target, source=source, force=force) as out:
+    with new_file(target, source=source, force=work.may_replace(target)) as out:
         yield out
 
 
-def check_no_archive(name: str, source: BinaryIO, work: Work) -> None:
+def check_no_archive(name: str, head: bytes, *, force: bool) -> None:
     """Raise FileError for an archive that is to be compressed, unless it is to be by force."""
-    if name.endswith(SUFFIX) and not work.force and source.peek(len(MAGIC)).startswith(MAGIC):  # type: ignore[attr-defined]
+    if name.endswith(SUFFIX) and head.startswith(MAGIC) and not force:
         raise FileError(name, "is an llmzip archive already (use -f to compress it again)")
 
 

@@ -14,8 +14,8 @@ from typing import BinaryIO, cast
 
 import click
 
-from llmzip.api.remote import is_url, new_object, without_secrets
-from llmzip.atomic_output import check_target, descriptor_of, output_file, standard_output
+from llmzip.api.remote import is_url, new_file, without_secrets
+from llmzip.atomic_output import check_target, descriptor_of, standard_output
 from llmzip.batch.task import Work, verify
 from llmzip.cli.progress_bar import on_terminal, progress_bar
 from llmzip.cli.source import STANDARD, open_source, printable
@@ -165,16 +165,12 @@ class Conversion(ABC):
             with standard_output() as stream:
                 yield stream
             return
-        if is_url(target):
-            with new_object(target, force=self.force) as stream:
-                yield stream
-            return
-        regular = check_target(target, source=source, force=self.force)
+        regular = is_url(target) or check_target(target, source=source, force=self.force)
         if self.remove and not regular:
             raise FileError(target, "is not a new file: --rm would lose the data (leave out --rm)")
         if self.verifies and not regular:
             raise FileError(target, "is not a new file: it cannot be verified (leave out --verify)")
-        with output_file(target, source=source, force=self.force) as stream:
+        with new_file(target, source=source, force=self.force) as stream:
             yield stream
 
     def _check_standard_output(self, source: os.stat_result | None) -> None:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import llmzip
 from llmzip.api.remote import is_url
 from llmzip.batch.names import SUFFIX, archive_name, content_name
-from llmzip.batch.task import Work
+from llmzip.batch.pace import PER_MINUTE, pace_of
+from llmzip.batch.resume import is_archive
+from llmzip.batch.task import Work, check_no_archive
 from llmzip.cli.conversion import Conversion
 from llmzip.coding.progress import Progress
-from llmzip.container.format import MAGIC
 from llmzip.container.reader import check_start, scan
 from llmzip.container.small import begins_small
 from llmzip.errors import FileError, LlmzipError
 from llmzip.model import registry
 from llmzip.threads import usable_cores
-
-BYTES_PER_MINUTE = 90_000  # that a published model compresses in a thread, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,25 +68,18 @@ class Compression(Conversion):
 
     def wanted(self, path: str) -> bool:
         """Pass over archives; going by the suffix only where looking into every file would take a request."""
-        if not path.endswith(SUFFIX) or is_url(path):
-            return not path.endswith(SUFFIX)
-        with open(path, "rb") as file:
-            return file.read(len(MAGIC)) != MAGIC
+        return not path.endswith(SUFFIX) or (not is_url(path) and not is_archive(path))
 
     def check(self, name: str, head: bytes) -> None:
         """Refuse archives."""
-        if name.endswith(SUFFIX) and head.startswith(MAGIC) and not self.force:
-            raise FileError(name, "is an llmzip archive already (use -f to compress it again)")
+        check_no_archive(name, head, force=self.force)
 
     def warning(self, size: int) -> str | None:
         """Return a line about a file that takes a published model more than a minute."""
-        minutes = size / (BYTES_PER_MINUTE * (self._threads or usable_cores()))
-        if self.model in (None, registry.NONE, registry.DEFAULT) or minutes < 1:
+        minutes = size / (PER_MINUTE["published"] * (self._threads or usable_cores()))
+        if minutes < 1 or pace_of(self.model) != "published":
             return None
-        with suppress(LlmzipError, OSError):  # compressing will say why
-            if registry.load(self.model).published:
-                return f"about {math.ceil(minutes)} minutes with this model (-m default takes seconds)"
-        return None
+        return f"about {math.ceil(minutes)} minutes with this model (-m default takes seconds)"
 
     def total(self, source: BinaryIO) -> int | None:
         """Return what is left of the file."""

@@ -8,15 +8,13 @@ from contextlib import suppress
 
 import llmzip
 from llmzip.api.remote import read_range
+from llmzip.batch.pace import PER_MINUTE, pace_of
 from llmzip.batch.plan import Item
 from llmzip.batch.report import Outcome
 from llmzip.batch.task import Work, convert
 from llmzip.container.format import Frame
 from llmzip.errors import LlmzipError
-from llmzip.model import registry
 
-# Bytes of content that a thread compresses in a minute, about.
-PER_MINUTE = {"none": 10_000_000, "default": 3_000_000, "published": 90_000}
 PER_FILE = 8_000  # bytes that could be compressed in the time that opening and naming files takes, about
 
 
@@ -37,11 +35,8 @@ def batches(files: Iterable[Item], limit: int) -> Iterator[list[Item]]:
 
 def per_minute(work: Work) -> int:
     """Return the bytes of sources that a thread works off in a minute, about."""
-    kind = "none" if work.model == registry.NONE else "default"
-    with suppress(LlmzipError, OSError):  # the tasks will say why
-        if work.model not in (None, registry.NONE, registry.DEFAULT) and registry.load(work.model).published:
-            kind = "published"
-    return PER_MINUTE[kind] // (1 if work.kind == "compress" else 4)  # archives are about a quarter of their content
+    share = 1 if work.kind == "compress" else 4  # archives are about a quarter of their content
+    return PER_MINUTE[pace_of(work.model)] // share
 
 
 @functools.cache
